@@ -1,0 +1,53 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Needs Python >= 3.11 and make; uv comes in through pip.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+UV     := $(VENV)/uv/bin/uv
+export UV_NO_PROGRESS ?= 1
+
+.PHONY: demo test check lint types floors bench docs lock install clean
+
+demo: install ## train three models on the embedded digits, print the board
+	@$(BIN)/python tests/demo.py
+
+test: install ## pass the tests
+	$(BIN)/python -m pytest
+
+check: install lint types floors ## what CI runs
+	$(MAKE) --no-print-directory test
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+floors: install
+	$(BIN)/lint-imports
+
+bench: install ## speed and memory, with n and spread
+	$(BIN)/python tests/bench.py
+
+docs: install ## fill every output block of the README again
+	$(BIN)/python tests/docs.py --write
+
+lock: $(UV) ## pin every version with hashes
+	$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras --no-header --no-annotate --output-file requirements.lock pyproject.toml
+
+install: $(VENV)/installed
+
+# uv gets an environment of its own inside ours: `uv pip sync` removes whatever the lock does not name.
+$(UV):
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "greenml needs Python >= 3.11; try: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV)/uv
+	$(VENV)/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/installed: requirements.lock pyproject.toml $(UV)
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+clean: ## remove the environment and caches; never the store
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

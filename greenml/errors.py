@@ -1,0 +1,53 @@
+"""The only exceptions users see: what is wrong, the way out, and an exit code."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class GreenMLError(Exception):
+    """What is wrong in one line, and in `hint` the way out."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(GreenMLError):
+    """A flag, a config key or a name that greenml does not know."""
+
+    exit_code = 2
+
+
+class StoreError(GreenMLError):
+    """The DuckDB file cannot be opened, read or written."""
+
+    exit_code = 3
+
+
+class MeterError(GreenMLError):
+    """Energy cannot be metered, and the user asked for nothing less."""
+
+    exit_code = 4
+
+
+class DataError(GreenMLError):
+    """The data cannot be had or read, or the training left the numbers (NaN loss)."""
+
+    exit_code = 5
+
+
+def nearest(word: str, known: Iterable[str], *, otherwise: str, limit: int = 3) -> str:
+    """Say which of `known` the user may have meant, or `otherwise` where none is near."""
+    by_lower = {name.lower(): name for name in known}
+    close = get_close_matches(word.lower(), list(by_lower), n=limit, cutoff=0.6)
+    if not close:
+        return otherwise
+    names = [f"`{by_lower[name]}`" for name in close]
+    return "did you mean " + " or ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names) + "?"

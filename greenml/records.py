@@ -1,0 +1,260 @@
+"""The nouns that travel: what a run yields, the store keeps and the screen shows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Source(StrEnum):
+    """Where joules come from, best first: an aggregate is as good as its worst part.
+
+    `sql/schema/` declares an enum in the same order; a test holds the two together.
+    """
+
+    ABSENT = "absent"
+    """No such device in this machine: exactly 0 J."""
+    MEASURED = "measured"
+    """A hardware energy counter."""
+    APPORTIONED = "apportioned"
+    """A counter's joules split by time, where a window was too short to read it twice."""
+    ESTIMATED = "estimated"
+    """A power model."""
+    UNKNOWN = "unknown"
+    """The device is there and cannot be read: the joules are None, never 0."""
+
+    @classmethod
+    def worst(cls, sources: list[Source]) -> Source:
+        """The source of a sum over `sources`."""
+        order = list(cls)
+        return max(sources, key=order.index)
+
+
+def new_run_id() -> str:
+    """12 hex digits, globally unique in practice (48 random bits)."""
+    return uuid.uuid4().hex[:12]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intensity:
+    """Grams of CO2e per kWh, and how much there is behind the figure."""
+
+    g_per_kwh: float
+    level: str
+    """What the factor covers: `cloud`, `subdivision`, `zone`, `country` or `world`."""
+    region_asked: str | None
+    """As the user wrote it; None where nothing was asked."""
+    region_used: str
+    """The region whose factor it is, in words: "India", "California, United States"."""
+    year: int | None
+    source: str
+    """Who publishes the factor."""
+    note: str
+    """One line for people: "IN-TN: no state factor; India, 713 g/kWh, 2023"."""
+    pue: float = 1.0
+    """Power usage effectiveness of the site; multiplies joules into grams, never into joules."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run as it starts: everything asked, resolved and found, before the first batch."""
+
+    run_id: str
+    kind: str
+    """`train`, `trial`, `compress` or `track`."""
+    name: str | None
+    tags: list[str]
+    parent: str | None
+    model: str
+    dataset: str
+    data_hash: str
+    split_hash: str
+    num_classes: int
+    num_train: int
+    num_val: int
+    num_test: int
+    majority_share: float
+    """Share of the most frequent class in the test split, 0 to 1: what no learning at all would score."""
+    image_size: int
+    resize: str
+    """The resize policy that was applied, in words."""
+    stem: str
+    """How the first layers were adapted to small images, in words; `as published` where they were not."""
+    num_parameters: int
+    precision_asked: str
+    precision: str
+    batch_size: int
+    epochs_asked: int
+    seed: int
+    split_seed: int
+    config: dict[str, Any]
+    """Every key, resolved: running it again repeats the run."""
+    device: str
+    """`cpu`, `cuda`, `mps`."""
+    hardware: dict[str, Any]
+    """What the machine is: CPU, threads, memory, GPUs."""
+    meter: dict[str, Any]
+    """How the energy is known: meter and version, method and source per component."""
+    intensity: Intensity
+    versions: dict[str, str]
+    git_commit: str | None
+    git_dirty: bool | None
+    command: str
+    started_at: datetime
+    """UTC, naive."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A stretch of a run between two readings of the meter. Phases tile the run; their sum is its total."""
+
+    run_id: str
+    segment: int
+    """Counts the process lives of a run: 0, and one more with every resume."""
+    seq: int
+    """Counts the phases of a segment, from 0, without gaps."""
+    name: str
+    """setup, train, validate, checkpoint, record, test, ..."""
+    epoch: int | None
+    device: str
+    started_at: datetime
+    """UTC, naive."""
+    ended_at: datetime
+    cpu_j: float | None
+    gpu_j: float | None
+    ram_j: float | None
+    cpu_source: Source
+    gpu_source: Source
+    ram_source: Source
+    method: str
+    """How the joules are known, in one line."""
+    error_j: float | None
+    """Bound on the error of the joules of this phase; None where no bound is known (every estimate)."""
+    overlap_s: float
+    """Seconds of this phase during which another greenml meter ran on this machine."""
+
+    @property
+    def joules(self) -> float | None:
+        """All components, in joules; None where one of them is unknown."""
+        parts = (self.cpu_j, self.gpu_j, self.ram_j)
+        return None if None in parts else sum(part for part in parts if part is not None)
+
+    @property
+    def source(self) -> Source:
+        """As good as the worst component."""
+        return Source.worst([self.cpu_source, self.gpu_source, self.ram_source])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """One pass over the training set: what it learned, and what it cost."""
+
+    run_id: str
+    segment: int
+    epoch: int
+    """From 1."""
+    train_loss: float
+    train_accuracy: float
+    """Fraction of the augmented training images classified correctly while training, 0 to 1."""
+    val_loss: float
+    val_accuracy: float
+    """Fraction of the validation split that the averaged weights classify correctly, 0 to 1."""
+    val_correct: int
+    val_count: int
+    lr: float
+    duration_s: float
+    """Training, validation and checkpoint."""
+    cpu_j: float | None
+    gpu_j: float | None
+    ram_j: float | None
+    energy_j: float | None
+    """Training, validation and checkpoint of this epoch; None where a component could not be read."""
+    energy_total_j: float | None
+    """From the start of the run to the end of this epoch, set-up included."""
+    source: Source
+    """Of `energy_total_j`."""
+    schedule_complete: bool
+    """Whether a run of this many epochs would have ended with this checkpoint."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A file a run leaves beside the store."""
+
+    run_id: str
+    name: str
+    path: str
+    """Relative to the folder of the store, with forward slashes."""
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnd:
+    """How a run ended, and what its chosen checkpoint scored on the test split."""
+
+    run_id: str
+    status: str
+    """`done`, `interrupted`, `failed`, ..."""
+    stop_reason: str
+    """`epochs`, `early-stop`, `target-acc`, `interrupted`, `nan-loss`, ..."""
+    ended_at: datetime
+    best_epoch: int | None
+    """The epoch that validation chose."""
+    val_accuracy: float | None
+    """Of `best_epoch`."""
+    test_accuracy: float | None
+    test_loss: float | None
+    test_correct: int | None
+    test_count: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far something is. Shown, never stored."""
+
+    what: str
+    done: int
+    total: int
+    epoch: int | None = None
+    watts: float | None = None
+    """Power at the last reading."""
+    energy_j: float | None = None
+    """From the start of the run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Something the user should know. Said on stderr and in run.log, never stored."""
+
+    text: str
+
+
+Record = Run | Phase | Epoch | Artifact | RunEnd | Progress | Notice
+Stored = Run | Phase | Epoch | Artifact | RunEnd
+
+_BY_NAME: dict[str, Any] = {kind.__name__: kind for kind in (Run, Phase, Epoch, Artifact, RunEnd)}
+
+
+def to_json(record: Stored) -> str:
+    """A record -> one line of JSON that `from_json` turns back into an equal record."""
+    return json.dumps({"record": type(record).__name__, **dataclasses.asdict(record)}, default=datetime.isoformat)
+
+
+def from_json(line: str) -> Stored:
+    """The line that `to_json` wrote -> the record. Raises ValueError, KeyError or TypeError on anything else."""
+    values = json.loads(line)
+    kind = _BY_NAME[values.pop("record")]
+    for key, value in values.items():
+        if key.endswith("_at") and value is not None:
+            values[key] = datetime.fromisoformat(value)
+        elif key.endswith("source"):
+            values[key] = Source(value)
+    if "intensity" in values:
+        values["intensity"] = Intensity(**values["intensity"])
+    record: Stored = kind(**values)
+    return record

@@ -1,0 +1,60 @@
+"""The only conversions. After one of them the number has a new name."""
+
+from __future__ import annotations
+
+JOULES_PER_WH = 3.6e3
+JOULES_PER_KWH = 3.6e6
+GRAMS_PER_KG = 1e3
+
+
+def wh(joules: float) -> float:
+    """Joules -> watt-hours."""
+    return joules / JOULES_PER_WH
+
+
+def kwh(joules: float) -> float:
+    """Joules -> kilowatt-hours."""
+    return joules / JOULES_PER_KWH
+
+
+def co2_g(joules: float, intensity_g_per_kwh: float, pue: float = 1.0) -> float:
+    """Joules at the device, g CO2e per kWh, power usage effectiveness -> grams of CO2e."""
+    return kwh(joules) * pue * intensity_g_per_kwh
+
+
+def percent(fraction: float) -> float:
+    """A fraction 0..1 -> percentage points."""
+    return fraction * 100
+
+
+def format_quantity(value: float | None, units: tuple[tuple[float, str], ...]) -> str:
+    """A value in the base unit -> three significant digits in the largest unit that fits."""
+    if value is None:
+        return "unknown"
+    for size, name in units:
+        if abs(value) >= size:
+            break
+    scaled = value / size
+    digits = 2 if abs(scaled) < 10 else 1 if abs(scaled) < 100 else 0
+    return f"{scaled:,.{digits}f} {name}"
+
+
+def format_energy(joules: float | None) -> str:
+    """Joules -> "12.3 Wh", "1.20 kWh", "45.0 mWh"; None -> "unknown"."""
+    return format_quantity(joules, ((3.6e6, "kWh"), (3.6e3, "Wh"), (3.6, "mWh")))
+
+
+def format_mass(grams: float | None) -> str:
+    """Grams -> "1.20 kg", "12.3 g", "45.0 mg"; None -> "unknown"."""
+    return format_quantity(grams, ((1e3, "kg"), (1.0, "g"), (1e-3, "mg")))
+
+
+def format_duration(seconds: float | None) -> str:
+    """Seconds -> "850 ms", "42.0 s", "3:07", "1:02:45"; None -> "unknown"."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
