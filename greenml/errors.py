@@ -38,7 +38,13 @@ class MeterError(GreenMLError):
 
 
 class DataError(GreenMLError):
-    """The data cannot be had or read, or the training left the numbers (NaN loss)."""
+    """The data cannot be had or read."""
+
+    exit_code = 5
+
+
+class DivergedError(GreenMLError):
+    """The loss left the numbers."""
 
     exit_code = 5
 

@@ -1,0 +1,136 @@
+"""YAML and flags -> one frozen, validated `Config`, or a reason why not."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Interval, Len
+
+from greenml.errors import UsageError, nearest
+from greenml.resources import shipped
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+Optimizer = Literal["adam", "adamw", "sgd"]
+Precision = Literal["fp32", "fp16", "bf16"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Augment = Literal["auto", "none", "crop", "crop-flip"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that makes a run what it is. `configs/base.yaml` explains every key; a test holds the two together."""
+
+    model: Annotated[str, Len(1)]
+    model_args: dict[str, Any] = field(default_factory=dict)
+    dataset: Annotated[str, Len(1)] = "digits"
+    image_size: Annotated[int, Interval(ge=8, le=1024)] | None = None
+    augment: Augment = "auto"
+    val_fraction: Annotated[float, Interval(ge=0.01, le=0.5)] = 0.1
+    split_seed: Annotated[int, Interval(ge=0, lt=2**32)] = 0
+
+    epochs: Annotated[int, Ge(1)] = 20
+    batch_size: Annotated[int, Ge(1)] = 128
+    optimizer: Optimizer = "adamw"
+    lr: Annotated[float, Interval(gt=0, lt=1e6)] | None = None
+    weight_decay: Annotated[float, Interval(ge=0, lt=1e6)] | None = None
+    label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    warmup_steps: Annotated[int, Ge(0)] = 100
+    ema_decay: Annotated[float, Interval(ge=0, lt=1)] = 0.99
+    seed: Annotated[int, Interval(ge=0, lt=2**32)] = 0
+
+    precision: Precision = "fp32"
+    device: Device = "auto"
+    early_stop: bool = False
+    patience: Annotated[int, Ge(1)] = 5
+    target_acc: Annotated[float, Interval(gt=0, le=100)] | None = None
+
+    region: str | None = None
+    name: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+KEYS = tuple(key.name for key in dataclasses.fields(Config))
+DEFAULTS: dict[str, Any] = {
+    key.name: key.default_factory() if key.default_factory is not dataclasses.MISSING else key.default
+    for key in dataclasses.fields(Config)
+    if key.name != "model"
+}
+
+
+def resolve(flags: Mapping[str, Any], file: Path | None = None) -> Config:
+    """Defaults, then the keys of a YAML file, then flags that are not None. Raises UsageError."""
+    from_file = _read(file) if file else {}
+    given = {key: value for key, value in flags.items() if value is not None}
+    if "model" not in given | from_file:
+        raise UsageError("no model given", hint="try `greenml train cnn`, or set `model:` in the config file")
+    return validate(from_file | given, where={key: f"{file}: `{key}`" for key in from_file.keys() - given.keys()})
+
+
+def validate(values: Mapping[str, Any], where: Mapping[str, str] | None = None) -> Config:
+    """Values by key -> Config; `where` names the origin of a key in messages. Raises UsageError."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        config: Config = TypeAdapter(Config).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        place = (where or {}).get(key, f"--{key.replace('_', '-')}")
+        default = DEFAULTS.get(key)
+        raise UsageError(
+            f"{place}: {first['msg'].replace('Input should', 'should')}, not {_shorten(first['input'])}",
+            hint="`greenml train --help` explains every flag" if default is None else f"the default is {default}",
+        ) from None
+    if config.target_acc is not None and config.target_acc > 1:
+        return dataclasses.replace(config, target_acc=config.target_acc / 100)
+    return config
+
+
+def dump(config: Config) -> str:
+    """A config as YAML that `resolve` turns back into an equal one."""
+    import yaml
+
+    text: str = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _read(file: Path) -> dict[str, Any]:
+    import yaml
+
+    # A bare name may also be one of the files that ship: `--config optimized.yaml`.
+    path = file if file.exists() or file.parent.name else shipped("configs") / file.name
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = sorted(found.name for found in shipped("configs").glob("*.yaml"))
+        raise UsageError(
+            f"{file}: no such config file",
+            hint=nearest(file.name, known, otherwise=f"greenml ships {', '.join(known)}"),
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: cannot be read: {error}", hint="a config is a YAML text file") from None
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        at = "" if line is None else f", line {line + 1}"
+        raise UsageError(
+            f"{file}: not valid YAML{at}", hint="one `key: value` a line, as in configs/base.yaml"
+        ) from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UsageError(f"{file}: not a list of keys", hint="one `key: value` a line, as in configs/base.yaml")
+    for key in values:
+        if key not in KEYS:
+            hint = nearest(str(key), KEYS, otherwise=f"known keys: {', '.join(KEYS)}")
+            raise UsageError(f"{file}: unknown key `{key}`", hint=hint)
+    return values
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,379 @@
+"""Phases that tile a run: one thread reads the sensor, boundaries and heartbeats alike."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from greenml.energy.presence import Presence
+from greenml.energy.sensor import COMPONENTS, Sensor, SensorError
+from greenml.records import Phase, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+HEARTBEAT_S = 1.0
+"""Counters wrap, screens want watts, and a killed run counts to its last heartbeat."""
+
+SEAM_S = 1e-3
+"""Less than this between two windows is no phase: the next window starts where the last one ended."""
+
+MAX_FAILURES = 3
+"""Readings that fail in a row before the meter is called broken."""
+
+
+Joules = dict[str, float | None]
+
+
+class _Sample(NamedTuple):
+    """Cumulative joules per component at a moment of the meter's clock."""
+
+    at: float
+    joules: Joules
+    by_heartbeat: bool
+
+
+@dataclass(slots=True)
+class _Boundary:
+    """Where one window ends and the next begins."""
+
+    at: float
+    joules: Joules | None = None
+    """Cumulative; None until a reading comes."""
+    shared: Joules | None = None
+    """Where no reading fell on the boundary: the joules between the two readings around it."""
+
+
+@dataclass(slots=True)
+class _Window:
+    seq: int
+    name: str
+    epoch: int | None
+    between: bool
+    start: _Boundary
+    end: _Boundary | None = None
+
+    @property
+    def is_split(self) -> bool:
+        return any(boundary is not None and boundary.shared is not None for boundary in (self.start, self.end))
+
+
+@dataclass(slots=True)
+class _Switch:
+    """Asks the measuring thread to close the current window and to open the next."""
+
+    name: str
+    epoch: int | None
+    between: bool = False
+    final: bool = False
+    done: Future[int] = field(default_factory=Future)
+
+
+class Meter:
+    """Books every moment of a run under the name of what was being done.
+
+        with Meter(sensor, run_id=...) as meter:
+            meter.wait_until_ready()
+            with meter.window("train", epoch=1):
+                ...
+            meter.finish()
+            meter.phases()
+
+    What happens between two windows is a phase too (`setup` before the first, then `record`), so that phases tile the
+    run. A boundary costs one reading; where the last one is too recent to read again, the joules between the two
+    readings around the boundary are split by time and said to be. Readings that fail never break a training: what
+    they cover is split or, when the sensor stays silent, unknown.
+    """
+
+    def __init__(
+        self,
+        sensor: Sensor,
+        *,
+        run_id: str,
+        segment: int = 0,
+        clock: Callable[[], float] = time.perf_counter,
+        heartbeat_s: float = HEARTBEAT_S,
+    ) -> None:
+        self._sensor = sensor
+        self._run_id, self._segment = run_id, segment
+        self._clock, self._heartbeat_s = clock, heartbeat_s
+        self._device = "cpu"
+        self._synchronize: Callable[[], None] = lambda: None
+        self._requests: queue.SimpleQueue[_Switch | None] = queue.SimpleQueue()
+        self._settled: queue.SimpleQueue[Phase] = queue.SimpleQueue()
+        self._ready: Future[None] = Future()
+        self._thread = threading.Thread(target=self._measure, name="greenml-meter", daemon=True)
+        self._presence = Presence()
+        # From here on only the measuring thread writes.
+        self._windows: deque[_Window] = deque()
+        self._unread: list[_Boundary] = []
+        self._first: _Sample | None = None
+        self._last: _Sample | None = None
+        self._latest: tuple[float | None, float | None] = (None, None)
+        self._num_windows = 0
+        self._num_failures = 0
+        self.started_at = self.ended_at = datetime.now(UTC).replace(tzinfo=None)
+        """UTC, naive: the first moment of the first phase, and the last of the latest that has ended."""
+        self.trouble: str | None = None
+        """What went wrong with the sensor, in words; None while all is well."""
+
+    # -- what a run calls ------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Meter:
+        """Start the sensor in the background: CodeCarbon takes 2 to 3 s, and libraries load meanwhile."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._requests.put(None)
+        self._thread.join()
+
+    def wait_until_ready(self) -> None:
+        """Return once the first phase, `setup`, has begun."""
+        self._ready.result()
+
+    def attach(self, device: str, synchronize: Callable[[], None]) -> None:
+        """Name the device in the phases to come; `synchronize` waits until it has done what it was given."""
+        self._device, self._synchronize = device, synchronize
+
+    @contextmanager
+    def window(self, name: str, epoch: int | None = None) -> Iterator[int]:
+        """Book what happens inside under `name`. Yields the `seq` that its phase will have."""
+        seq = self._switch(_Switch(name, epoch))
+        try:
+            yield seq
+        finally:
+            self._switch(_Switch("record", epoch, between=True))
+
+    def finish(self) -> None:
+        """Close the last phase at `ended_at`; after this `phases` gives all that are left."""
+        self._switch(_Switch("", None, final=True))
+
+    def phases(self) -> Iterator[Phase]:
+        """The phases whose joules have become known since the last call, in order."""
+        while True:
+            try:
+                yield self._settled.get_nowait()
+            except queue.Empty:
+                return
+
+    def watts(self) -> float | None:
+        """Power between the last two readings, all components; None while unknown."""
+        return self._latest[0]
+
+    def energy_j(self) -> float | None:
+        """Joules from the start of the run to the last reading; None where a component is unknown."""
+        return self._latest[1]
+
+    def describe(self) -> dict[str, object]:
+        """How the joules are known, for the record."""
+        return {
+            **self._sensor.describe(),
+            **{name: {"source": str(c.source), "method": c.method} for name, c in self._sensor.components().items()},
+        }
+
+    def _switch(self, request: _Switch) -> int:
+        self._synchronize()
+        self._requests.put(request)
+        return request.done.result()
+
+    # -- what the measuring thread does ----------------------------------------------------------------------------
+
+    def _measure(self) -> None:
+        try:
+            self._start()
+            self._ready.set_result(None)
+            while True:
+                try:
+                    request = self._requests.get(timeout=self._heartbeat_s)
+                except queue.Empty:
+                    self._read(by_heartbeat=True)
+                    self._presence.alive()
+                    continue
+                if request is None:
+                    break
+                request.done.set_result(self._handle(request))
+            self._presence.leave()
+            self._sensor.stop()
+        except BaseException as error:  # noqa: BLE001
+            # A bug in the meter must surface where the run waits for it, not hang the run.
+            if not self._ready.done():
+                self._ready.set_exception(error)
+            while (request := self._requests.get()) is not None:
+                request.done.set_exception(error)
+
+    def _start(self) -> None:
+        try:
+            self._sensor.start()
+        except SensorError as error:
+            self.trouble = str(error)
+        self._presence.announce()
+        self._read(by_heartbeat=False)
+        self._began = self._last.at if self._last else self._clock()
+        self.started_at = datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=self._clock() - self._began)
+        self._open("setup", None, between=True, start=self._boundary(self._last))
+
+    def _handle(self, request: _Switch) -> int:
+        current = self._windows[-1]
+        seam = current.between and current.seq > 0 and self._clock() - current.start.at < SEAM_S
+        if seam and not request.final:
+            current.name, current.epoch, current.between = request.name, request.epoch, request.between
+            return current.seq
+        current.end = self._boundary(self._read(by_heartbeat=False, must=request.final))
+        self.ended_at = self._wall(current.end.at)
+        if request.final and current.end.joules is None:
+            self._give_up()
+        self._settle()
+        return current.seq if request.final else self._open(request.name, request.epoch, request.between, current.end)
+
+    def _open(self, name: str, epoch: int | None, between: bool, start: _Boundary) -> int:
+        self._windows.append(_Window(self._num_windows, name, epoch, between, start))
+        self._num_windows += 1
+        return self._num_windows - 1
+
+    def _boundary(self, sample: _Sample | None) -> _Boundary:
+        if sample:
+            return _Boundary(sample.at, sample.joules)
+        boundary = _Boundary(self._clock())
+        self._unread.append(boundary)
+        if self.trouble:
+            self._give_up()
+        return boundary
+
+    def _read(self, *, by_heartbeat: bool, must: bool = False) -> _Sample | None:
+        """A new sample; None where the last one is too recent, or the sensor failed."""
+        if self.trouble:
+            return None
+        if self._last:
+            too_soon_s = self._last.at + self._sensor.min_interval_s - self._clock()
+            if too_soon_s > 0:
+                # A heartbeat comes only a second after everything else, so this wait is rare, and short beside its
+                # window. Two boundaries this close mean that the window is too short to be read at all.
+                if not (must or self._last.by_heartbeat):
+                    return None
+                time.sleep(too_soon_s)
+        try:
+            reading = self._sensor.read()
+        except SensorError as error:
+            self._num_failures += 1
+            if self._num_failures == MAX_FAILURES:
+                self.trouble = str(error)
+                self._give_up()
+            return None
+        self._num_failures = 0
+        sample = _Sample(self._clock(), {name: getattr(reading, f"{name}_j") for name in COMPONENTS}, by_heartbeat)
+        if self._first and self._last:
+            self._resolve(self._last, sample)
+            used_j = _total(_difference(sample.joules, self._last.joules))
+            total_j = _total(_difference(sample.joules, self._first.joules))
+            self._latest = (None if used_j is None else used_j / (sample.at - self._last.at), total_j)
+        self._first, self._last = self._first or sample, sample
+        return sample
+
+    def _resolve(self, before: _Sample, after: _Sample) -> None:
+        """Split what was used between two samples by time, at the boundaries that fell there."""
+        shared = _difference(after.joules, before.joules)
+        for boundary in self._unread:
+            share = (boundary.at - before.at) / (after.at - before.at)
+            boundary.shared = shared
+            boundary.joules = {
+                name: None if used is None else _known(before.joules[name]) + used * share
+                for name, used in shared.items()
+            }
+        self._unread.clear()
+        self._settle()
+
+    def _give_up(self) -> None:
+        """No reading will come any more: what was not read is unknown."""
+        for boundary in self._unread:
+            boundary.joules = dict.fromkeys(COMPONENTS)
+        self._unread.clear()
+        self._latest = (None, None)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Turn the windows whose both ends are known into phases, in order."""
+        while self._windows:
+            window = self._windows[0]
+            if window.end is None or window.start.joules is None or window.end.joules is None:
+                return
+            self._settled.put(self._phase(window, window.end, _difference(window.end.joules, window.start.joules)))
+            self._windows.popleft()
+
+    def _phase(self, window: _Window, end: _Boundary, joules: Joules) -> Phase:
+        components = self._sensor.components()
+        sources = {name: components[name].source for name in COMPONENTS}
+        for name, used in joules.items():
+            if used is None:
+                sources[name] = Source.UNKNOWN
+            elif window.is_split and sources[name] is Source.MEASURED:
+                sources[name] = Source.APPORTIONED
+        method = ", ".join(f"{name}: {components[name].method}" for name in COMPONENTS)
+        started_at, ended_at = self._wall(window.start.at), self._wall(end.at)
+        return Phase(
+            run_id=self._run_id,
+            segment=self._segment,
+            seq=window.seq,
+            name=window.name,
+            epoch=window.epoch,
+            device=self._device,
+            started_at=started_at,
+            ended_at=ended_at,
+            cpu_j=joules["cpu"],
+            gpu_j=joules["gpu"],
+            ram_j=joules["ram"],
+            cpu_source=sources["cpu"],
+            gpu_source=sources["gpu"],
+            ram_source=sources["ram"],
+            method=method + ("; split by time" if window.is_split else ""),
+            error_j=self._error_j(window, end, joules, sources),
+            overlap_s=self._presence.overlap_s(_unix(started_at), _unix(ended_at)),
+        )
+
+    def _error_j(self, window: _Window, end: _Boundary, joules: Joules, sources: dict[str, Source]) -> float | None:
+        """A counter may be one tick off at each end; a split boundary may be off by all that was shared there."""
+        if {Source.ESTIMATED, Source.UNKNOWN} & set(sources.values()):
+            return None
+        components, seconds = self._sensor.components(), end.at - window.start.at
+        error = 0.0
+        for name, used in joules.items():
+            for boundary in (window.start, end):
+                if boundary.shared is not None:
+                    error += _known(boundary.shared[name])
+                else:
+                    error += (components[name].period_s or 0.0) * _known(used) / seconds
+        return error
+
+    def _wall(self, at: float) -> datetime:
+        return self.started_at + timedelta(seconds=at - self._began)
+
+
+def _unix(at: datetime) -> float:
+    return at.replace(tzinfo=UTC).timestamp()
+
+
+def _difference(after: Joules, before: Joules) -> Joules:
+    return {
+        name: None if value is None or before[name] is None else value - _known(before[name])
+        for name, value in after.items()
+    }
+
+
+def _total(joules: Joules) -> float | None:
+    return None if None in joules.values() else sum(map(_known, joules.values()))
+
+
+def _known(value: float | None) -> float:
+    if value is None:
+        raise ValueError("a gap in the readings has no value")
+    return value

@@ -1,0 +1,75 @@
+"""What a run happened in: the machine, the versions, the commit, the command."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("greenml", "torch", "torchvision", "timm", "numpy", "codecarbon", "duckdb")
+
+
+def hardware() -> dict[str, Any]:
+    """CPU, threads, memory, system."""
+    return {
+        "cpu": _cpu_name(),
+        "threads": os.cpu_count(),
+        "memory_gb": _memory_gb(),
+        "system": platform.platform(),
+        "machine": platform.machine(),
+        "host": platform.node(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that shape a figure."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # a checkout on the path, or a package that this installation does without
+            continue
+    return found
+
+
+def git() -> tuple[str | None, bool | None]:
+    """The commit of the working folder, and whether it holds changes; None where there is no repository."""
+    commit = _git("rev-parse", "HEAD")
+    if commit is None:
+        return None, None
+    return commit, bool(_git("status", "--porcelain"))
+
+
+def command() -> str:
+    """The command line, ready to be pasted."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _memory_gb() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None

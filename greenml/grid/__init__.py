@@ -1,0 +1,61 @@
+"""From a region's name to grams of CO2e per kWh: annual averages, offline, and never guessed from an IP address.
+
+    >>> resolve("IN-TN").note
+    'IN-TN: no state factor; India, 713 g/kWh, 2023'
+
+Two letters are always a country: `CA` is Canada, `IN` India and `DE` Germany; California is `US-CA`.
+"""
+
+from __future__ import annotations
+
+from greenml.grid import clouds, factors, iso, regions
+from greenml.grid.regions import known_regions
+from greenml.records import Intensity
+
+__all__ = ["known_regions", "resolve"]
+
+
+def resolve(region: str | None) -> Intensity:
+    """The nearest factor there is for `region`; the average of the world where none was named or none is near."""
+    if region is None:
+        factor = factors.of_world()
+        note = f"no --region: {_figures(factor)}; pass --region (IN, US-CA, asia-south1, ...) for your own grid"
+    else:
+        place = regions.find(region)
+        factor = factors.nearest_to(place)
+        note = _note(region.strip(), place, factor)
+    return Intensity(
+        g_per_kwh=factor.g_per_kwh,
+        level=factor.level,
+        region_asked=region,
+        region_used=factor.region,
+        year=factor.year,
+        source=factor.source,
+        note=note,
+    )
+
+
+def _note(asked: str, place: regions.Place, factor: factors.Factor) -> str:
+    if factor.level == "world":
+        lack = f"NO FACTOR for {factors.country_name(place.country)}"
+        return f"{asked}: {lack}; {_figures(factor)}, which may be far off; pass a neighbour with --region"
+    note = f"{asked}: {_lack(place, factor)}{_figures(factor)}"
+    namesake = regions.namesake(asked)
+    return f"{note}; {namesake}" if namesake else note
+
+
+def _lack(place: regions.Place, factor: factors.Factor) -> str:
+    """What was asked for and is not there: "no state factor; "."""
+    if place.cloud and factor.level != "cloud":
+        return f"no {clouds.NAMES[place.cloud.partition(':')[0]]} factor; "
+    if place.subdivision and factor.level == "country":
+        return f"no {iso.subdivision(place.subdivision).type.lower()} factor; "
+    return ""
+
+
+def _figures(factor: factors.Factor) -> str:
+    """The factor in words: "California, United States, 179 g/kWh, 2023 (EPA eGRID2023)"."""
+    g_per_kwh = f"{factor.g_per_kwh:.0f}" if factor.g_per_kwh >= 100 else f"{factor.g_per_kwh:.3g}"
+    year = f", {factor.year}" if factor.year else ""
+    remark = f" ({factor.remark})" if factor.remark else ""
+    return f"{factor.region}, {g_per_kwh} g/kWh{year}{remark}"

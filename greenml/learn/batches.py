@@ -1,0 +1,119 @@
+"""Whole batches out of memory: gathered, shifted, mirrored and normalised without touching single images in Python."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+RESIDENT_SHARE = 0.4
+"""Data up to this share of a GPU's free memory moves there as a whole."""
+
+
+class Normalisation(NamedTuple):
+    """Per channel, for pixels 0..255; computed on the training split."""
+
+    mean: list[float]
+    std: list[float]
+
+
+class Part(NamedTuple):
+    """The images [N, S, S, C] uint8 and labels [N] int64 of a data set, and the indices [M] of one split of it."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    index: torch.Tensor
+    mean: torch.Tensor
+    """[S, S, C] on the device: spread over the whole image, since an inner dimension of 3 would not vectorise."""
+    std: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+def parts(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], splits: list[NDArray[np.int64]], device: torch.device
+) -> tuple[list[Part], Normalisation]:
+    """One Part a split; the first is the training split, whose statistics normalise all."""
+    pixels, targets = torch.from_numpy(images), torch.from_numpy(labels)
+    statistics = normalisation(pixels, torch.from_numpy(splits[0]))
+    mean, std = (torch.tensor(one, device=device).expand(pixels.shape[1:]).contiguous() for one in statistics)
+    if device.type == "cuda" and pixels.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+        pixels, targets = pixels.to(device), targets.to(device)
+    indices = [torch.from_numpy(split).to(pixels.device) for split in splits]
+    return [Part(pixels, targets, index, mean, std) for index in indices], statistics
+
+
+def normalisation(images: torch.Tensor, index: torch.Tensor) -> Normalisation:
+    """Mean and standard deviation per channel of up to 10,000 training images, evenly spread."""
+    some = images[index[:: max(1, len(index) // 10_000)]].double()
+    return Normalisation(some.mean((0, 1, 2)).tolist(), some.std((0, 1, 2)).clamp_min(1e-3).tolist())
+
+
+def training_batches(
+    part: Part, batch_size: int, augment: str, generator: torch.Generator
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """A shuffled epoch of images [B, C, S, S] (channels-last, float32) and labels [B].
+
+    The last, smaller batch is left out unless it is the only one: batch norm cannot train on a rest of one.
+    """
+    order = torch.randperm(len(part), generator=generator)
+    num_full = len(part) // batch_size * batch_size
+    for rows in order[: num_full or len(part)].split(batch_size):
+        index = part.index[rows.to(part.index.device)]
+        yield (
+            _normalised(_gather(part.images, index, augment, generator), part),
+            part.labels[index].to(part.mean.device),
+        )
+
+
+def evaluation_batches(part: Part, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Every image once, in order, as it is: [B, C, S, S] and [B]."""
+    for index in part.index.split(batch_size):
+        yield _normalised(part.images[index], part), part.labels[index].to(part.mean.device)
+
+
+def num_batches(part: Part, batch_size: int) -> int:
+    """Training batches an epoch."""
+    return max(1, len(part) // batch_size)
+
+
+def _gather(images: torch.Tensor, index: torch.Tensor, augment: str, generator: torch.Generator) -> torch.Tensor:
+    if augment == "none":
+        return images[index]
+    size, num = images.shape[1], len(index)
+    reach = max(1, size // 16)
+    shifts = torch.randint(-reach, reach + 1, (num, 2), generator=generator)
+    flips = torch.rand(num, generator=generator) < 0.5 if augment == "crop-flip" else torch.zeros(num, dtype=torch.bool)
+    return crop_and_flip(images, index, shifts.to(images.device), flips.to(images.device))
+
+
+def crop_and_flip(images: torch.Tensor, index: torch.Tensor, shifts: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:
+    """images [N, S, S, C], index [B], shifts [B, 2] in pixels (down, right), flips [B] -> [B, S, S, C].
+
+    Edges are reflected. One gather of whole pixels straight from the data set: no padded copy is ever made.
+    """
+    size, channels = images.shape[1], images.shape[3]
+    steps = torch.arange(size, device=images.device)
+    rows = _reflect(steps + shifts[:, :1], size)
+    columns = _reflect(steps + shifts[:, 1:], size)
+    columns = torch.where(flips[:, None], columns.flip(1), columns)
+    pixels = (index[:, None, None] * size + rows[:, :, None]) * size + columns[:, None, :]
+    return images.view(-1, channels).index_select(0, pixels.flatten()).view(len(index), size, size, channels)
+
+
+def _reflect(position: torch.Tensor, size: int) -> torch.Tensor:
+    position = position.abs()
+    return torch.where(position >= size, 2 * (size - 1) - position, position)
+
+
+def _normalised(images: torch.Tensor, part: Part) -> torch.Tensor:
+    """[B, S, S, C] uint8 -> [B, C, S, S] float32 on the device; channels stay last in memory."""
+    images = images.to(part.mean.device, non_blocking=True).float()
+    return images.sub_(part.mean).div_(part.std).permute(0, 3, 1, 2)

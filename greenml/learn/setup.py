@@ -1,0 +1,112 @@
+"""From a config to everything that a training needs, each open choice made and written down."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from greenml import environment
+from greenml.errors import UsageError
+from greenml.learn import artifact, batches, data, models, precision
+from greenml.learn.loop import DEFAULT_LR, DEFAULT_WEIGHT_DECAY, Learner
+from greenml.records import Notice, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from greenml.config import Config
+    from greenml.learn.batches import Part
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """A training that is ready to begin."""
+
+    config: Config
+    """Resolved: nothing is `auto` or None that has a value."""
+    device: torch.device
+    learner: Learner
+    train: Part
+    val: Part
+    test: Part
+    facts: dict[str, Any]
+    """The fields of `records.Run` that data and model decide."""
+    description: dict[str, Any]
+    """What `model.pt` says beside the weights."""
+
+
+def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice, None, Setup]:
+    """Read the data, build the model, choose the precision. Raises UsageError and DataError."""
+    precision.keep_memory()
+    images = yield from data.load(config.dataset, config.image_size)
+    splits = data.split(images, config.val_fraction, config.split_seed)
+    if config.batch_size > len(splits.train):
+        raise UsageError(
+            f"--batch-size {config.batch_size} is more than the {len(splits.train)} training images",
+            hint=f"try --batch-size {max(1, len(splits.train) // 10)}",
+        )
+    (train, val, test), norm = batches.parts(images.images, images.labels, list(splits[:3]), device)
+    shape = {"num_classes": len(images.classes), "in_chans": images.images.shape[3], "image_size": images.image_size}
+
+    torch.manual_seed(config.seed)
+    torch.backends.cudnn.deterministic = True  # same seed, device and config: same losses
+    model, stem = models.create(config.model, model_args=config.model_args, **shape)
+    probe_batch, _ = next(batches.evaluation_batches(train, precision.PROBE_BATCH))
+    choice = precision.choose(config.precision, device, model, probe_batch)
+    if choice.why:
+        yield Notice(text=f"precision: {config.precision} asked, {choice.precision} runs: {choice.why}")
+
+    resolved = dataclasses.replace(
+        config,
+        model=models.resolve_name(config.model),
+        image_size=images.image_size,
+        augment=images.augment if config.augment == "auto" else config.augment,
+        lr=DEFAULT_LR[config.optimizer] if config.lr is None else config.lr,
+        weight_decay=DEFAULT_WEIGHT_DECAY[config.optimizer] if config.weight_decay is None else config.weight_decay,
+        precision=choice.precision,
+        device=device.type,
+    )
+    test_labels = np.bincount(images.labels[splits.test], minlength=len(images.classes))
+    return Setup(
+        config=resolved,
+        device=device,
+        learner=Learner(model, resolved, choice.precision, device),
+        train=train,
+        val=val,
+        test=test,
+        facts={
+            "model": resolved.model,
+            "dataset": resolved.dataset,
+            "data_hash": images.data_hash,
+            "split_hash": splits.split_hash,
+            "num_classes": len(images.classes),
+            "num_train": len(train),
+            "num_val": len(val),
+            "num_test": len(test),
+            "majority_share": float(test_labels.max() / test_labels.sum()),
+            "image_size": images.image_size,
+            "resize": images.resize,
+            "stem": stem,
+            "num_parameters": models.num_parameters(model),
+            "precision_asked": config.precision,
+            "precision": choice.precision,
+            "device": device.type,
+            "hardware": {
+                **environment.hardware(),
+                "gpu": precision.device_name(device),
+                "torch_threads": torch.get_num_threads(),
+            },
+        },
+        description=artifact.describe(
+            architecture=resolved.model,
+            model_args=resolved.model_args,
+            classes=images.classes,
+            in_chans=shape["in_chans"],
+            image_size=images.image_size,
+            norm=norm,
+        ),
+    )
