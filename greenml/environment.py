@@ -22,7 +22,6 @@ def hardware() -> dict[str, Any]:
         "memory_gb": _memory_gb(),
         "system": platform.platform(),
         "machine": platform.machine(),
-        "host": platform.node(),
     }
 
 

@@ -31,9 +31,7 @@ def format_quantity(value: float | None, units: tuple[tuple[float, str], ...]) -
     """A value in the base unit -> three significant digits in the largest unit that fits."""
     if value is None:
         return "unknown"
-    for size, name in units:
-        if abs(value) >= size:
-            break
+    size, name = next((unit for unit in units if abs(value) >= unit[0]), units[-1])
     scaled = value / size
     digits = 2 if abs(scaled) < 10 else 1 if abs(scaled) < 100 else 0
     return f"{scaled:,.{digits}f} {name}"

@@ -6,11 +6,8 @@ from greenml.energy.sensor import Component, Reading, Sensor, SensorError
 __all__ = ["Component", "Meter", "Reading", "Sensor", "SensorError", "open_meter"]
 
 
-def open_meter(run_id: str, *, expect_gpu: bool) -> Meter:
-    """The meter of this machine: CodeCarbon, started in the background.
-
-    `expect_gpu` says that the run trains on a GPU: one that CodeCarbon does not see is then unknown, not absent.
-    """
+def open_meter(run_id: str) -> Meter:
+    """The meter of this machine: CodeCarbon, started in the background."""
     from greenml.energy.codecarbon import CodeCarbonSensor
 
-    return Meter(CodeCarbonSensor(expect_gpu=expect_gpu), run_id=run_id)
+    return Meter(CodeCarbonSensor(), run_id=run_id)

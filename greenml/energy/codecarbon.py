@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import platform
 import tempfile
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -37,8 +36,7 @@ class CodeCarbonSensor:
     min_interval_s = 0.05
     """`flush()` skips measuring within 50 ms of the last sample (codecarbon 3.3.2)."""
 
-    def __init__(self, *, expect_gpu: bool) -> None:
-        self._expect_gpu = expect_gpu
+    def __init__(self) -> None:
         self._latest: Any = None
         self._tracker: Any = None
         self._components = {
@@ -53,7 +51,7 @@ class CodeCarbonSensor:
         sensor = self
         logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
 
-        class Handler(BaseOutput):  # type: ignore[misc]  # codecarbon is untyped
+        class Handler(BaseOutput):
             def out(self, total: Any, delta: Any) -> None:  # noqa: ARG002
                 sensor._latest = total
 
@@ -110,16 +108,13 @@ class CodeCarbonSensor:
         total = self._latest
         return Reading(
             cpu_j=total.cpu_energy * JOULES_PER_KWH,
-            gpu_j=None if self._gpu_is_unreadable() else total.gpu_energy * JOULES_PER_KWH,
+            gpu_j=total.gpu_energy * JOULES_PER_KWH,
             ram_j=total.ram_energy * JOULES_PER_KWH,
         )
 
     def stop(self) -> None:
         if self._tracker is not None:
             self._tracker.stop()
-
-    def _gpu_is_unreadable(self) -> bool:
-        return self._expect_gpu and not any(type(part).__name__ == "GPU" for part in self._tracker._hardware)
 
     def _describe_components(self) -> dict[str, Component]:
         """CodeCarbon keeps no provenance of its own: it is read off the hardware objects it built."""
@@ -128,17 +123,7 @@ class CodeCarbonSensor:
         parts = {type(part).__name__: part for part in self._tracker._hardware}
         threads, sockets = self._tracker._conf["cpu_count"], self._tracker._conf["cpu_physical_count"]
         assumed_w = DEFAULT_POWER_PER_CORE * threads * sockets  # what CodeCarbon takes for a CPU that it does not know
-        return {"cpu": _cpu(parts.get("CPU"), assumed_w), "gpu": self._gpu(parts), "ram": _ram(parts.get("RAM"))}
-
-    def _gpu(self, parts: dict[str, Any]) -> Component:
-        if "GPU" not in parts:
-            if self._expect_gpu or platform.system() == "Darwin":
-                return Component(Source.UNKNOWN, "a GPU that CodeCarbon cannot read")
-            return Component(Source.ABSENT, "no GPU")
-        devices = parts["GPU"].devices.devices
-        if any(device._use_power_fallback for device in devices):
-            return Component(Source.ESTIMATED, "polled GPU power: no energy counter")
-        return Component(Source.MEASURED, "NVML energy counter", NVML_PERIOD_S)
+        return {"cpu": _cpu(parts.get("CPU"), assumed_w), "gpu": _gpu(parts.get("GPU")), "ram": _ram(parts.get("RAM"))}
 
 
 def _cpu(part: Any, assumed_w: float) -> Component:
@@ -150,6 +135,14 @@ def _cpu(part: Any, assumed_w: float) -> Component:
     origin = "assumed for an unlisted CPU" if unknown_cpu else "listed for this CPU"
     model = "load model" if part._mode == "cpu_load" else "constant"
     return Component(Source.ESTIMATED, f"{model}, {part._tdp:g} W TDP {origin}")
+
+
+def _gpu(part: Any) -> Component:
+    if part is None:
+        return Component(Source.ABSENT, "no GPU that CodeCarbon can read")
+    if any(device._use_power_fallback for device in part.devices.devices):
+        return Component(Source.ESTIMATED, "polled GPU power: no energy counter")
+    return Component(Source.MEASURED, "NVML energy counter", NVML_PERIOD_S)
 
 
 def _ram(part: Any) -> Component:

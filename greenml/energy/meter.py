@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from greenml.energy.presence import Presence
-from greenml.energy.sensor import COMPONENTS, Sensor, SensorError
+from greenml.energy.sensor import COMPONENTS, Component, Sensor, SensorError
 from greenml.records import Phase, Source
 
 if TYPE_CHECKING:
@@ -143,7 +143,10 @@ class Meter:
         self._ready.result()
 
     def attach(self, device: str, synchronize: Callable[[], None]) -> None:
-        """Name the device in the phases to come; `synchronize` waits until it has done what it was given."""
+        """Name the device that is trained on; `synchronize` waits until it has done what it was given.
+
+        A GPU that is trained on and not seen by the sensor is unknown from here on, not absent.
+        """
         self._device, self._synchronize = device, synchronize
 
     @contextmanager
@@ -179,8 +182,14 @@ class Meter:
         """How the joules are known, for the record."""
         return {
             **self._sensor.describe(),
-            **{name: {"source": str(c.source), "method": c.method} for name, c in self._sensor.components().items()},
+            **{name: {"source": str(part.source), "method": part.method} for name, part in self._components().items()},
         }
+
+    def _components(self) -> dict[str, Component]:
+        known = dict(self._sensor.components())
+        if self._device != "cpu" and known["gpu"].source is Source.ABSENT:
+            known["gpu"] = Component(Source.UNKNOWN, f"the {self._device} device cannot be read")
+        return known
 
     def _switch(self, request: _Switch) -> int:
         self._synchronize()
@@ -311,10 +320,12 @@ class Meter:
             self._windows.popleft()
 
     def _phase(self, window: _Window, end: _Boundary, joules: Joules) -> Phase:
-        components = self._sensor.components()
+        components = self._components()
         sources = {name: components[name].source for name in COMPONENTS}
         for name, used in joules.items():
-            if used is None:
+            if sources[name] is Source.UNKNOWN:
+                joules[name] = None
+            elif used is None:
                 sources[name] = Source.UNKNOWN
             elif window.is_split and sources[name] is Source.MEASURED:
                 sources[name] = Source.APPORTIONED
@@ -344,7 +355,7 @@ class Meter:
         """A counter may be one tick off at each end; a split boundary may be off by all that was shared there."""
         if {Source.ESTIMATED, Source.UNKNOWN} & set(sources.values()):
             return None
-        components, seconds = self._sensor.components(), end.at - window.start.at
+        components, seconds = self._components(), end.at - window.start.at
         error = 0.0
         for name, used in joules.items():
             for boundary in (window.start, end):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ReplaySensor:
-    """Answers with `joules(component, seconds)`, cumulative since the start; `constant(cpu=10.0, ...)` is the usual case.
+    """Answers with `joules(component, seconds)`, cumulative; `constant(cpu=10.0, ...)` is the usual case.
 
     After `broken_after` readings it fails, as a sensor does whose driver went away.
     """

@@ -68,4 +68,4 @@ def load(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         raise DataError(
             f"{path}: not a model that greenml wrote: {said}", hint="train it again, or copy it again"
         ) from error
-    return model.eval().to(memory_format=torch.channels_last), found  # type: ignore[call-overload]
+    return model.eval().to(memory_format=torch.channels_last), found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -23,7 +24,8 @@ class Normalisation(NamedTuple):
     std: list[float]
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Part:
     """The images [N, S, S, C] uint8 and labels [N] int64 of a data set, and the indices [M] of one split of it."""
 
     images: torch.Tensor
@@ -65,7 +67,7 @@ def training_batches(
     """
     order = torch.randperm(len(part), generator=generator)
     num_full = len(part) // batch_size * batch_size
-    for rows in order[: num_full or len(part)].split(batch_size):
+    for rows in torch.split(order[: num_full or len(part)], batch_size):
         index = part.index[rows.to(part.index.device)]
         yield (
             _normalised(_gather(part.images, index, augment, generator), part),
@@ -75,7 +77,7 @@ def training_batches(
 
 def evaluation_batches(part: Part, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Every image once, in order, as it is: [B, C, S, S] and [B]."""
-    for index in part.index.split(batch_size):
+    for index in torch.split(part.index, batch_size):
         yield _normalised(part.images[index], part), part.labels[index].to(part.mean.device)
 
 

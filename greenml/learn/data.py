@@ -33,6 +33,8 @@ from greenml.records import Notice, Progress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from greenml.config import Augment
+
 CACHE_VERSION = 1
 """Grows when decoding or resizing changes, so that older caches are not read."""
 
@@ -59,7 +61,7 @@ class Images:
     """Of the content before decoding: equal for equal images, whatever their size in training."""
     resize: str
     """The resize policy that was applied, in words."""
-    augment: str
+    augment: Augment
     """What makes sense for these images: `none`, `crop` or `crop-flip`."""
 
     @property

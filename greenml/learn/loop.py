@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from greenml.config import Config
+
+Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
 
 EVALUATION_BATCH = 500
 
@@ -35,7 +38,8 @@ class Fit(NamedTuple):
     """At the end of the epoch."""
 
 
-class Score(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Score:
     """What the averaged weights make of a split."""
 
     loss: float
@@ -93,7 +97,7 @@ class Learner:
             with autocast(self._device, self._precision):
                 logits = self.model(images)
                 loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-            self._scaler.scale(loss).backward()
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             self._scaler.step(self._optimizer)
             self._scaler.update()
             self._optimizer.zero_grad(set_to_none=True)
@@ -115,7 +119,7 @@ class Learner:
         """The averaged weights on every image of `part`."""
         return evaluate(self.averaged, part, self._precision, self._device)
 
-    def _average(self, averaged: list[torch.Tensor], current: list[torch.Tensor], _: object) -> None:
+    def _average(self, averaged: Tensors, current: Tensors, _: object) -> None:
         """Exponential moving average whose decay grows from 0.1 to `ema_decay`, so that early epochs count too."""
         decay = min(self._config.ema_decay, (1 + self._num_steps) / (10 + self._num_steps))
         if averaged[0].is_floating_point():

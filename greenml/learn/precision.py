@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from greenml.config import Precision
+
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 PROBE_STEPS = 3
@@ -26,11 +28,11 @@ HOPELESS = 3.0
 class Choice(NamedTuple):
     """The precision that runs, and in words why it is not the one asked for (None where it is)."""
 
-    precision: str
+    precision: Precision
     why: str | None
 
 
-def choose(asked: str, device: torch.device, model: nn.Module, batch: torch.Tensor) -> Choice:
+def choose(asked: Precision, device: torch.device, model: nn.Module, batch: torch.Tensor) -> Choice:
     """Asked precision -> what will run on this device; `batch` [N, C, S, S] is what is probed with.
 
     fp16 never trains on a CPU: its convolution backward runs at 1 GFLOP/s there. bf16 takes its place where a few

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from greenml.records import Notice, Progress
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from greenml.config import Config
+    from greenml.config import Config, Device
     from greenml.learn.batches import Part
 
 
@@ -68,7 +68,7 @@ def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice
         lr=DEFAULT_LR[config.optimizer] if config.lr is None else config.lr,
         weight_decay=DEFAULT_WEIGHT_DECAY[config.optimizer] if config.weight_decay is None else config.weight_decay,
         precision=choice.precision,
-        device=device.type,
+        device=cast("Device", device.type),
     )
     test_labels = np.bincount(images.labels[splits.test], minlength=len(images.classes))
     return Setup(
