@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import deque
 
 import pytest
 import yaml
+from conftest import WORLD
 
 from greenml import config as configs
 from greenml import records, run
@@ -14,7 +16,6 @@ from greenml.energy import Meter
 from greenml.energy.replay import ReplaySensor
 from greenml.errors import DivergedError
 from greenml.records import Epoch, Notice, Phase, Progress, Run, RunEnd, Source
-from tests.conftest import WORLD
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +59,7 @@ def test_its_phases_tile_it_and_the_epochs_add_up(found):
     [begin], [end] = only(Run, found[0]), only(RunEnd, found[0])
 
     assert (phases[0].started_at, phases[-1].ended_at) == (begin.started_at, end.ended_at)
-    assert [phase.name for phase in phases][0] == "setup"
+    assert phases[0].name == "setup"
     assert {"train", "validate", "checkpoint", "test"} <= {phase.name for phase in phases}
     for epoch in epochs:
         own = [p for p in phases if p.epoch == epoch.epoch and p.name in run.EPOCH_PHASES]
@@ -123,10 +124,9 @@ def test_an_interrupted_run_ends_in_good_order_and_tests_nothing(tmp_path):
 
 
 def test_a_diverged_run_says_so_before_it_fails(tmp_path):
-    stream, rows = records_of(tmp_path / "r", optimizer="sgd", lr=1e5), []
+    rows = deque()
     with pytest.raises(DivergedError):
-        for record in stream:
-            rows.append(record)  # noqa: PERF402  # list.extend would lose what came before the error
+        rows.extend(records_of(tmp_path / "r", optimizer="sgd", lr=1e5))
 
     assert (rows[-1].status, rows[-1].stop_reason) == ("failed", "nan-loss")
 

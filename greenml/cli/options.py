@@ -1,0 +1,47 @@
+"""The flags that several commands share, and what they mean in SQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+StoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        metavar="FILE",
+        help="The DuckDB file with the runs.",
+        show_default="$GREENML_STORE, or store/greenml.duckdb",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON array on stdout.")]
+DatasetOption = Annotated[
+    str | None, typer.Option("--dataset", metavar="NAME", help="Only runs on this data set; * stands for anything.")
+]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", metavar="NAME", help="Only runs of this model; * stands for anything.")
+]
+TagOption = Annotated[str | None, typer.Option("--tag", metavar="TAG", help="Only runs with this tag.")]
+LastOption = Annotated[int | None, typer.Option("--last", min=1, metavar="N", help="Only the newest N of these runs.")]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", min=1, metavar="N", help="At most N rows.", show_default="20 on screen")
+]
+LIMIT = 20
+EVERYTHING = 2**62
+FIRST_RUN = "hint: greenml train cnn --dataset digits"
+
+
+def chosen(
+    source: str, *, dataset: str | None, model: str | None, tag: str | None, last: int | None
+) -> tuple[str, list[Any]]:
+    """`source` with only the runs asked for: the SQL, and the values it binds."""
+    conditions = {"dataset glob ?": dataset, "model glob ?": model, "list_contains(tags, ?)": tag}
+    asked = {condition: value for condition, value in conditions.items() if value is not None}
+    sql = f"""
+        select * from {source}
+        where {" and ".join(asked) or "true"}
+        qualify row_number() over (order by started_at desc, run_id) <= ?
+    """
+    return sql, [*asked.values(), last or EVERYTHING]

@@ -1,0 +1,253 @@
+"""`greenml runs`: what there is, and everything known about one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from greenml import console
+from greenml.cli.board import SOURCES, energy
+from greenml.cli.options import (
+    EVERYTHING,
+    FIRST_RUN,
+    LIMIT,
+    DatasetOption,
+    JsonOption,
+    LastOption,
+    LimitOption,
+    ModelOption,
+    StoreOption,
+    TagOption,
+    chosen,
+)
+from greenml.console import UNKNOWN, Column, bars, figure, local, percentage
+from greenml.units import JOULES_PER_KWH, format_duration, format_energy, format_mass
+
+if TYPE_CHECKING:
+    from greenml.store import Store
+
+    Row = dict[str, Any]
+
+app = typer.Typer(help="List runs, and show everything known about one.", rich_markup_mode=None)
+
+LIST_COLUMNS = [
+    Column("run", lambda row: row["run_id"][:8], right=False),
+    Column("status", lambda row: row["status"], right=False),
+    Column("model", lambda row: row["model"], right=False, shrinks=True),
+    Column("dataset", lambda row: row["dataset"], right=False, shrinks=True),
+    Column("name", lambda row: row["name"] or "", right=False, wide=True, shrinks=True),
+    Column("tags", lambda row: " ".join(row["tags"]), right=False, wide=True, shrinks=True),
+    Column("ep.", lambda row: str(row["epochs"]), wide=True),
+    Column("acc. %", lambda row: percentage(row["accuracy"])),
+    Column("Wh", lambda row: energy(row["energy_kwh"], row["source"], row["known_kwh"])),
+    Column("started", lambda row: local(row["started_at"]), right=False),
+]
+EPOCH_COLUMNS = [
+    Column("epoch", lambda row: str(row["epoch"])),
+    Column("train loss", lambda row: figure(row["train_loss"])),
+    Column("train %", lambda row: percentage(row["train_accuracy"])),
+    Column("val. loss", lambda row: figure(row["val_loss"])),
+    Column("val. %", lambda row: percentage(row["val_accuracy"])),
+    Column("energy", lambda row: marked(row["energy_j"], row["source"])),
+    Column("so far", lambda row: marked(row["energy_total_j"], row["source"])),
+    Column("time", lambda row: format_duration(row["duration_s"])),
+]
+PHASES = """
+    select
+        name,
+        count(*) as num_phases,
+        sum(epoch_us(ended_at) - epoch_us(started_at)) / 1e6 as duration_s,
+        -- sum() skips nulls, and a sum over a gap is not a total.
+        if(count(*) = count(joules), sum(joules), null) as total_j,
+        max(source) as worst_source
+    from phases
+    where run_id = ?
+    group by name
+    order by min((segment, seq))
+"""
+PHASE_COLUMNS = [
+    Column("phase", lambda row: row["name"], right=False),
+    Column("times", lambda row: str(row["num_phases"])),
+    Column("time", lambda row: format_duration(row["duration_s"])),
+    Column("energy", lambda row: marked(row["total_j"], row["worst_source"])),
+]
+
+
+@app.command("list")
+def list_runs(
+    dataset: DatasetOption = None,
+    model: ModelOption = None,
+    tag: TagOption = None,
+    last: LastOption = None,
+    limit: LimitOption = None,
+    json: JsonOption = False,
+    store: StoreOption = None,
+) -> None:
+    """List the runs, newest first."""
+    from greenml.store import Store, resolve_path
+
+    db = Store(resolve_path(store))
+    runs, values = chosen("leaderboard", dataset=dataset, model=model, tag=tag, last=last)
+    sql = f"select *, count(*) over () as num_runs from ({runs}) order by started_at desc, run_id limit ?"
+    rows = db.rows(sql, [*values, limit or (EVERYTHING if json else LIMIT)])
+    num_runs = rows[0]["num_runs"] if rows else 0
+    for row in rows:
+        del row["num_runs"]
+    if json:
+        console.print_json(rows)
+    elif rows:
+        console.out().print(console.table(LIST_COLUMNS, rows))
+        if num_runs > len(rows):
+            console.say(f"{num_runs - len(rows):,} more: --limit")
+        explain_marks({row["source"] for row in rows})
+    else:
+        console.say(f"no runs in {db.path}, or none that match")
+        console.say(FIRST_RUN)
+
+
+@app.command()
+def show(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The first digits of its id.")],
+    json: JsonOption = False,
+    store: StoreOption = None,
+) -> None:
+    """Show everything known about one run."""
+    from greenml.store import Store, resolve_path
+
+    db = Store(resolve_path(store))
+    known = everything(db, db.run_id(run))
+    if json:
+        console.print_json([known])
+    else:
+        draw(known)
+
+
+def everything(db: Store, run_id: str) -> Row:
+    """A run with all that hangs on it."""
+    [stored] = db.rows("select * exclude (run_key) from runs where run_id = ?", [run_id])
+    [place] = db.rows("from leaderboard where run_id = ?", [run_id])
+    [totals] = db.rows("select cpu_source, gpu_source, ram_source from run_totals where run_id = ?", [run_id]) or [{}]
+    return {
+        **stored,
+        **place,
+        **totals,
+        "optimal_epoch": next(iter(db.rows("from optimal_epoch where run_id = ?", [run_id])), None),
+        "epoch_rows": db.rows(
+            "select * exclude (run_key, run_id) from epochs where run_id = ? order by epoch", [run_id]
+        ),
+        "phases": db.rows(PHASES, [run_id]),
+        "artifacts": db.rows("select * exclude (run_id) from artifacts where run_id = ? order by name", [run_id]),
+    }
+
+
+def draw(run: Row) -> None:
+    """All of it on stdout, the weightiest first."""
+    from rich.text import Text
+
+    console.out().print(console.facts(describe(run)))
+    epochs = run["epoch_rows"]
+    if epochs:
+        width = min(60, console.out().width - 24)
+        reached = [row["val_accuracy"] for row in epochs]
+        spent = [row["energy_j"] for row in epochs]
+        console.out().print()
+        for label, line, last in (
+            ("val. accuracy", bars(reached, width), f"{percentage(reached[-1])} %"),
+            ("energy an epoch", bars(spent, width, from_zero=True), marked(spent[-1], epochs[-1]["source"])),
+        ):
+            console.out().print(Text(f"{label:<16}{line} {last}"))
+        console.out().print(console.table(EPOCH_COLUMNS, condensed(epochs, keep={run["best_epoch"]})))
+    if run["phases"]:
+        console.out().print(console.table(PHASE_COLUMNS, run["phases"]))
+    for file in run["artifacts"]:
+        console.out().print(Text(f"{file['path']}  {file['num_bytes']:,} bytes"), soft_wrap=True)
+    explain_marks({row["worst_source"] for row in run["phases"]} | {row["source"] for row in epochs})
+
+
+def headline(run: Row) -> list[tuple[str, str]]:
+    """What a run came to, in words: its accuracy and place, and where its joules and grams come from."""
+    parts = [
+        f"{name.upper()} {source}"
+        if source in ("absent", "unknown")
+        else f"{name.upper()} {format_energy(run[f'{name}_kwh'] * JOULES_PER_KWH)} ({source})"
+        for name in ("cpu", "gpu", "ram")
+        if (source := run.get(f"{name}_source"))
+    ]
+    accuracy = f"{percentage(run['accuracy'])} % test, {percentage(run['val_accuracy'])} % validation"
+    return [
+        ("accuracy", accuracy + (f", epoch {run['best_epoch']}" if run["best_epoch"] else "")),
+        ("rank", f"{run['rank']}, {figure(run['acc_per_kwh'])} points per kWh" if run["rank"] else ""),
+        ("unranked", run["unranked"] or ""),
+        ("energy", energy_in_words(run)),
+        ("", ", ".join(parts)),
+        ("CO2e", f"{format_mass(run['co2_g'])}, PUE {run['pue']:g}"),
+        ("", run["intensity_note"]),
+        ("time", format_duration(run["duration_s"])),
+    ]
+
+
+def describe(run: Row) -> list[tuple[str, str]]:
+    """Everything about a run in words: label and text, empty where there is nothing to say."""
+    optimal = run["optimal_epoch"]
+    ended = run["status"] + (f", {run['stop_reason']}" if run["stop_reason"] not in (None, run["status"]) else "")
+    git = run["git_commit"] and run["git_commit"][:12] + (" with changes" if run["git_dirty"] else "")
+    return [
+        ("run", f"{run['run_id']}  {run['name'] or ''}"),
+        ("tags", " ".join(run["tags"])),
+        ("status", f"{ended} ({local(run['started_at'])} to {local(run['ended_at'])})"),
+        ("parent", run["parent"] or ""),
+        ("model", f"{run['model']}, {run['num_parameters']:,} parameters, stem {run['stem']}"),
+        ("data", f"{run['dataset']}: {run['num_train']:,} + {run['num_val']:,} + {run['num_test']:,} images"),
+        ("", f"{run['num_classes']} classes, {run['image_size']} px ({run['resize']})"),
+        ("", f"data {run['data_hash'][:12]}, split {run['split_hash'][:12]} (split seed {run['split_seed']})"),
+        ("precision", f"{run['precision']} (asked {run['precision_asked']}) on {run['device']}"),
+        *headline(run),
+        ("meter", in_words(run["meter"])),
+        ("factor", run["intensity_source"]),
+        ("hindsight", hindsight(optimal) if optimal else ""),
+        ("hardware", in_words(run["hardware"])),
+        ("config", in_words(run["config"])),
+        ("versions", in_words(run["versions"])),
+        ("git", git or ""),
+        ("command", run["command"]),
+    ]
+
+
+def explain_marks(sources: set[str]) -> None:
+    """The legend of the marks that were shown."""
+    for source, (_, legend) in SOURCES.items():
+        if source in sources:
+            console.say(legend)
+
+
+def energy_in_words(run: Row) -> str:
+    if run["energy_kwh"] is not None:
+        return f"{format_energy(run['energy_kwh'] * JOULES_PER_KWH)} ({run['source']})"
+    if run["known_kwh"]:
+        return f"unknown; the known part is {format_energy(run['known_kwh'] * JOULES_PER_KWH)}"
+    return "unknown"
+
+
+def hindsight(optimal: Row) -> str:
+    saved = optimal["energy_saved_kwh"]
+    words = f"epoch {optimal['epoch']} had {percentage(optimal['accuracy'])} %, within a point of the best"
+    return words if saved is None else f"{words}; after it {format_energy(saved * JOULES_PER_KWH)} more was spent"
+
+
+def in_words(values: Row) -> str:
+    """One line of `key value`, without what was left open."""
+    told = {key: value for key, value in values.items() if value not in (None, [], {}, "")}
+    return ", ".join(f"{key} {in_words(value) if isinstance(value, dict) else value}" for key, value in told.items())
+
+
+def marked(joules: float | None, source: str) -> str:
+    """Energy with the mark of its source."""
+    return UNKNOWN if joules is None else SOURCES.get(source, ("", ""))[0] + format_energy(joules)
+
+
+def condensed(epochs: list[Row], *, keep: set[int | None], most: int = 10) -> list[Row]:
+    """At most about `most` epochs: the first, the last, some between at even steps, and those to `keep`."""
+    step = -(-len(epochs) // most)
+    last = len(epochs) - 1
+    return [row for i, row in enumerate(epochs) if i % step == 0 or i == last or row["epoch"] in keep]

@@ -1,0 +1,62 @@
+-- One row per epoch of a run: what the last attempt at it learned, and what all attempts at it cost.
+create or replace view epochs as
+with repeated as (
+    -- Only a resumed run has a segment above 0, so that this stays small beside a million epochs.
+    select run_key, epoch, max(segment) as last_segment
+    from epoch_rows
+    where segment > 0
+    group by run_key, epoch
+),
+attempts as (
+    select
+        run_key,
+        epoch,
+        any_value(last_segment) as last_segment,
+        sum(duration_s) as all_duration_s,
+        -- sum() skips nulls, and a sum over a gap is not a total.
+        if(count(*) = count(cpu_j), sum(cpu_j), null) as all_cpu_j,
+        if(count(*) = count(gpu_j), sum(gpu_j), null) as all_gpu_j,
+        if(count(*) = count(ram_j), sum(ram_j), null) as all_ram_j,
+        if(count(*) = count(energy_j), sum(energy_j), null) as all_energy_j
+    from epoch_rows
+    join repeated using (run_key, epoch)
+    group by run_key, epoch
+),
+latest as (
+    select
+        epoch_rows.* replace (
+            if(last_segment is null, duration_s, all_duration_s) as duration_s,
+            if(last_segment is null, cpu_j, all_cpu_j) as cpu_j,
+            if(last_segment is null, gpu_j, all_gpu_j) as gpu_j,
+            if(last_segment is null, ram_j, all_ram_j) as ram_j,
+            if(last_segment is null, energy_j, all_energy_j) as energy_j
+        )
+    from epoch_rows
+    left join attempts using (run_key, epoch)
+    where last_segment is null or segment = last_segment
+)
+select
+    runs.run_id,
+    latest.epoch,
+    latest.train_loss,
+    latest.train_accuracy,
+    latest.val_loss,
+    latest.val_accuracy,
+    latest.val_correct,
+    latest.val_count,
+    latest.lr,
+    latest.duration_s,
+    latest.cpu_j,
+    latest.gpu_j,
+    latest.ram_j,
+    latest.energy_j,
+    latest.energy_total_j,
+    latest.source,
+    runs.intensity_g_per_kwh,
+    kwh(latest.energy_j) as energy_kwh,
+    kwh(latest.energy_j) * runs.pue * runs.intensity_g_per_kwh as co2_g,
+    latest.schedule_complete,
+    latest.segment,
+    latest.run_key
+from latest
+join runs using (run_key);

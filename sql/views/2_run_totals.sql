@@ -1,0 +1,48 @@
+-- One row per run: everything it took, from the first reading of the meter to the last, summed from its phases.
+create or replace view phase_totals as
+with sums as (
+    select
+        run_key,
+        sum(epoch_us(ended_at) - epoch_us(started_at)) / 1e6 as duration_s,
+        sum(cpu_j) as known_cpu_j,
+        sum(gpu_j) as known_gpu_j,
+        sum(ram_j) as known_ram_j,
+        max(cpu_source) as worst_cpu_source,
+        max(gpu_source) as worst_gpu_source,
+        max(ram_source) as worst_ram_source,
+        sum(overlap_s) as total_overlap_s
+    from phase_rows
+    group by run_key
+)
+select
+    run_key,
+    duration_s,
+    -- sum() skips nulls, and a sum over a gap is not a total.
+    if(worst_cpu_source = 'unknown', null, known_cpu_j) as cpu_j,
+    if(worst_gpu_source = 'unknown', null, known_gpu_j) as gpu_j,
+    if(worst_ram_source = 'unknown', null, known_ram_j) as ram_j,
+    coalesce(known_cpu_j, 0) + coalesce(known_gpu_j, 0) + coalesce(known_ram_j, 0) as known_j,
+    worst_cpu_source as cpu_source,
+    worst_gpu_source as gpu_source,
+    worst_ram_source as ram_source,
+    total_overlap_s as overlap_s
+from sums;
+
+-- One row per run: the same, kept, with its sum.
+create or replace view run_totals as
+select
+    runs.run_id,
+    totals.duration_s,
+    totals.cpu_j + totals.gpu_j + totals.ram_j as total_j,
+    totals.known_j,
+    totals.cpu_j,
+    totals.gpu_j,
+    totals.ram_j,
+    totals.cpu_source,
+    totals.gpu_source,
+    totals.ram_source,
+    greatest(totals.cpu_source, totals.gpu_source, totals.ram_source) as source,
+    totals.overlap_s,
+    totals.run_key
+from totals
+join runs using (run_key);

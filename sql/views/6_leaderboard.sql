@@ -1,0 +1,85 @@
+-- One row per run: what it reached, what it took, and its place among runs on the same data and split.
+create or replace view leaderboard as
+with progress as (
+    select run_key, max(epoch) as last_epoch, max(val_accuracy) as best_val_accuracy
+    from epoch_rows
+    group by run_key
+),
+figures as (
+    select
+        runs.*,
+        coalesce(progress.last_epoch, 0) as num_epochs,
+        coalesce(runs.val_accuracy, progress.best_val_accuracy) as chosen_val_accuracy,
+        totals.total_j,
+        totals.known_j,
+        totals.cpu_j,
+        totals.gpu_j,
+        totals.ram_j,
+        totals.duration_s,
+        totals.overlap_s,
+        coalesce(totals.source, 'unknown') as worst_source,
+        kwh(totals.total_j) as total_kwh,
+        kwh(totals.total_j) * runs.pue * runs.intensity_g_per_kwh as total_co2_g,
+        case
+            when runs.status in ('running', 'waiting') then 'still running'
+            when runs.status in ('paused', 'crashed', 'failed') then runs.status
+            when runs.test_accuracy is null then 'no test accuracy'
+            when totals.total_j is null then 'energy partly unknown'
+            when totals.total_j <= 0 then 'no energy was metered'
+            when totals.overlap_s > 0 then 'shared the machine with another metered run'
+            when not clearly_learned(
+                runs.test_accuracy, runs.test_count, guessing(runs.num_classes, runs.majority_share)
+            ) then 'not clearly above chance'
+        end as reason
+    from runs
+    left join progress using (run_key)
+    left join run_totals as totals using (run_key)
+),
+-- Percentage points per unit, as people say it: 86.3 % / 0.42 kWh = 205.
+ratios as (
+    select
+        *,
+        100 * test_accuracy / nullif(total_kwh, 0) as points_per_kwh,
+        100 * test_accuracy / nullif(total_co2_g / 1000, 0) as points_per_kg
+    from figures
+)
+select
+    run_id,
+    name,
+    tags,
+    kind,
+    status,
+    stop_reason,
+    model,
+    dataset,
+    data_hash,
+    split_hash,
+    precision,
+    device,
+    seed,
+    num_epochs as epochs,
+    best_epoch,
+    test_accuracy as accuracy,
+    chosen_val_accuracy as val_accuracy,
+    total_kwh as energy_kwh,
+    kwh(known_j) as known_kwh,
+    kwh(cpu_j) as cpu_kwh,
+    kwh(gpu_j) as gpu_kwh,
+    kwh(ram_j) as ram_kwh,
+    total_co2_g as co2_g,
+    duration_s,
+    overlap_s,
+    points_per_kwh as acc_per_kwh,
+    points_per_kg as acc_per_kg,
+    if(
+        reason is null,
+        rank() over (partition by dataset, data_hash, split_hash, reason is null order by points_per_kwh desc),
+        null
+    ) as rank,
+    reason as unranked,
+    run_key in (select run_key from pareto_front) as on_front,
+    worst_source as source,
+    region_used,
+    started_at,
+    ended_at
+from ratios;

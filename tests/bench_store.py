@@ -1,0 +1,161 @@
+"""How fast the store is: views warm, `board` cold, epochs written by one and by eight processes.
+
+`greenml.store` alone opens DuckDB, this file apart: it fills a store with a million epochs at once.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import duckdb
+from conftest import make_epoch, make_run
+
+from greenml.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+VIEWS = {
+    "leaderboard": "from leaderboard",
+    "run_totals": "from run_totals",
+    "pareto_front": "from pareto_front",
+    "optimal_epoch": "from optimal_epoch",
+    "energy_to_accuracy": "from energy_to_accuracy(0.8)",
+    "epochs": "select sum(energy_j), max(val_accuracy), sum(co2_g) from epochs",
+    "epochs, one run": "from epochs where run_id = (select min(run_id) from runs) order by epoch",
+    "phases": "select name, sum(joules), max(source) from phases group by name",
+}
+
+
+class Figure(NamedTuple):
+    """One line of the bench table."""
+
+    name: str
+    value: str
+    n: int
+    spread: str
+
+
+def fill(path: Path, *, num_runs: int = 10_000, num_epochs: int = 100) -> None:
+    """A store of `num_runs` x `num_epochs` epochs and three phases for each."""
+    store = Store(path)
+    store.check()
+    store.write([make_run("template0000")])
+    con = duckdb.connect(f"duckdb:{path}")  # noqa: TID251
+    con.execute("pragma threads=2; set preserve_insertion_order=true; select setseed(0.5)")
+    con.execute(
+        f"""
+        insert into runs by name
+        select template.* replace (
+            nextval('run_keys') as run_key, format('{{:012x}}', i) as run_id, 'done' as status,
+            ['cnn', 'resnet18', 'mobilenetv2_050'][1 + i % 3] as model,
+            ['digits', 'cifar10', 'folder:pets'][1 + i % 3] as dataset,
+            started_at + to_minutes(i) as started_at, started_at + to_minutes(i + 1) as ended_at,
+            {num_epochs} as best_epoch, 0.5 + random() / 2 as val_accuracy, 0.5 + random() / 2 as test_accuracy,
+            360 as test_count, 200 as test_correct
+        )
+        from range({num_runs}) as t(i), (from runs limit 1) as template;
+        delete from runs where run_id = 'template0000';
+        insert into epoch_rows
+        select
+            run_key, 0, epoch, 1 / epoch, 0.8, 1 / epoch,
+            round(288 * (1 - 0.9 / sqrt(epoch) * (0.7 + random() / 3))) / 288,
+            200, 288, 0.001, 10, 50, 0, 10, 60, 60 * epoch * (0.5 + run_key % 100 / 100), 'estimated', true
+        from runs, range(1, {num_epochs} + 1) as t(epoch)
+        order by run_key, epoch;
+        insert into phase_rows by name
+        select
+            run_key, 0 as segment, seq, ['train', 'validate', 'checkpoint'][1 + seq % 3] as name, 1 + seq // 3 as epoch,
+            'cpu' as device, started_at + to_seconds(seq) as started_at, started_at + to_seconds(seq + 1) as ended_at,
+            random() * 100 as cpu_j, 0 as gpu_j, random() * 5 as ram_j, 'estimated' as cpu_source,
+            'absent' as gpu_source, 'estimated' as ram_source, 'replayed' as method, 0 as overlap_s
+        from runs, range(3 * {num_epochs}) as t(seq)
+        order by run_key, seq;
+        insert into totals by name from phase_totals
+        """
+    )
+    con.close()
+
+
+def timed(name: str, once: Callable[[], object], n: int) -> Figure:
+    """Median and range of `n` calls, in milliseconds."""
+    took = []
+    for _ in range(n):
+        began = time.perf_counter()
+        once()
+        took.append(1e3 * (time.perf_counter() - began))
+    return Figure(name, f"{statistics.median(took):.0f} ms", n, f"{min(took):.0f} to {max(took):.0f} ms")
+
+
+def bench_views(path: Path, *, n: int = 9) -> list[Figure]:
+    """Each view over the store at `path`, on an open connection."""
+    con = duckdb.connect(f"duckdb:{path}", read_only=True)  # noqa: TID251
+    for sql in VIEWS.values():
+        con.execute(sql).fetchall()
+    return [timed(f"view {name}, warm", lambda sql=sql: con.execute(sql).fetchall(), n) for name, sql in VIEWS.items()]
+
+
+def bench_board(path: Path, *, n: int = 9) -> list[Figure]:
+    """`greenml board` and `greenml --help` as processes."""
+
+    def run(*arguments: str) -> None:
+        command = [sys.executable, "-m", "greenml", *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    return [
+        timed("greenml board, cold", lambda: run("board", "--store", str(path)), n),
+        timed("greenml --help", lambda: run("--help"), n),
+    ]
+
+
+def write_epochs(path: Path, run_id: str, num_epochs: int | str) -> list[float]:
+    """Milliseconds of every write; an epoch each 0.5 s, as small trainings have."""
+    store = Store(path)
+    store.write([make_run(run_id)])
+    took = []
+    for epoch in range(1, int(num_epochs) + 1):
+        time.sleep(0.5)
+        began = time.perf_counter()
+        assert store.write([make_epoch(run_id, epoch)])
+        took.append(1e3 * (time.perf_counter() - began))
+    return took
+
+
+def bench_writes(path: Path, *, num_epochs: int = 20) -> list[Figure]:
+    """Epoch writes with 1 and 8 processes at once."""
+    code = "import sys, pathlib, bench_store as b; print(*b.write_epochs(pathlib.Path(sys.argv[1]), *sys.argv[2:]))"
+    figures = []
+    for num_writers in (1, 8):
+        writers = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, str(path), os.urandom(6).hex(), str(num_epochs)],
+                cwd=os.path.dirname(__file__),
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(num_writers)
+        ]
+        took = sorted(float(word) for writer in writers for word in writer.communicate()[0].split())
+        assert len(took) == num_writers * num_epochs
+        figures += [
+            Figure(
+                f"epoch write, {num_writers} writer{'s' * (num_writers > 1)}",
+                f"{statistics.median(took):.0f} ms, p95 {took[int(0.95 * len(took))]:.0f} ms",
+                len(took),
+                f"{took[0]:.0f} to {took[-1]:.0f} ms",
+            )
+        ]
+    return figures
+
+
+def bench(folder: Path) -> list[Figure]:
+    """All of it, in a folder that may be filled."""
+    path = folder / "million.duckdb"
+    fill(path)
+    return [*bench_views(path), *bench_board(path), *bench_writes(folder / "writes.duckdb")]

@@ -1,0 +1,172 @@
+"""Records to fill a store with, and a store to fill."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from greenml.records import Epoch, Intensity, Phase, Run, RunEnd, Source, new_run_id
+from greenml.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+STARTED_AT = datetime(2026, 3, 1, 12)
+WORLD = Intensity(
+    g_per_kwh=475.0,
+    level="world",
+    region_asked=None,
+    region_used="world",
+    year=2023,
+    source="CodeCarbon",
+    note="no region given: world average, 475 g/kWh, 2023",
+)
+
+
+def make_run(run_id: str | None = None, **changes: Any) -> Run:
+    """A run on digits, with whatever is changed."""
+    values: dict[str, Any] = {
+        "run_id": run_id or new_run_id(),
+        "kind": "train",
+        "name": None,
+        "tags": [],
+        "parent": None,
+        "model": "cnn",
+        "dataset": "digits",
+        "data_hash": "d1",
+        "split_hash": "s1",
+        "num_classes": 10,
+        "num_train": 1149,
+        "num_val": 288,
+        "num_test": 360,
+        "majority_share": 0.1,
+        "image_size": 16,
+        "resize": "8 -> 16 px, bilinear",
+        "stem": "as published",
+        "num_parameters": 620_362,
+        "precision_asked": "fp32",
+        "precision": "fp32",
+        "batch_size": 64,
+        "epochs_asked": 3,
+        "seed": 0,
+        "split_seed": 0,
+        "config": {"model": "cnn", "epochs": 3, "lr": 0.001},
+        "device": "cpu",
+        "hardware": {"cpu": "a CPU", "threads": 2},
+        "meter": {"name": "replay", "cpu": "a power model"},
+        "intensity": WORLD,
+        "versions": {"greenml": "0.1.0", "torch": "2.15.0"},
+        "git_commit": None,
+        "git_dirty": None,
+        "command": "greenml train cnn",
+        "started_at": STARTED_AT,
+    }
+    return Run(**values | changes)
+
+
+def make_phase(run_id: str, seq: int, **changes: Any) -> Phase:
+    """Ten seconds of estimated CPU and memory, and no GPU."""
+    began = STARTED_AT + timedelta(seconds=10 * seq)
+    values: dict[str, Any] = {
+        "run_id": run_id,
+        "segment": 0,
+        "seq": seq,
+        "name": "train",
+        "epoch": None,
+        "device": "cpu",
+        "started_at": began,
+        "ended_at": began + timedelta(seconds=10),
+        "cpu_j": 90.0,
+        "gpu_j": 0.0,
+        "ram_j": 10.0,
+        "cpu_source": Source.ESTIMATED,
+        "gpu_source": Source.ABSENT,
+        "ram_source": Source.ESTIMATED,
+        "method": "replayed",
+        "error_j": None,
+        "overlap_s": 0.0,
+    }
+    return Phase(**values | changes)
+
+
+def make_epoch(run_id: str, epoch: int, **changes: Any) -> Epoch:
+    """An epoch of 100 J that gets nine of ten right."""
+    values: dict[str, Any] = {
+        "run_id": run_id,
+        "segment": 0,
+        "epoch": epoch,
+        "train_loss": 1.0 / epoch,
+        "train_accuracy": 0.8,
+        "val_loss": 1.1 / epoch,
+        "val_accuracy": 0.9,
+        "val_correct": 259,
+        "val_count": 288,
+        "lr": 0.001,
+        "duration_s": 10.0,
+        "cpu_j": 90.0,
+        "gpu_j": 0.0,
+        "ram_j": 10.0,
+        "energy_j": 100.0,
+        "energy_total_j": 100.0 * epoch,
+        "source": Source.ESTIMATED,
+        "schedule_complete": True,
+    }
+    return Epoch(**values | changes)
+
+
+def make_end(run_id: str, **changes: Any) -> RunEnd:
+    """A run that did all its epochs."""
+    values: dict[str, Any] = {
+        "run_id": run_id,
+        "status": "done",
+        "stop_reason": "epochs",
+        "ended_at": STARTED_AT + timedelta(seconds=30),
+        "best_epoch": 1,
+        "val_accuracy": 0.9,
+        "test_accuracy": 0.9,
+        "test_loss": 0.3,
+        "test_correct": 324,
+        "test_count": 360,
+    }
+    return RunEnd(**values | changes)
+
+
+def record(
+    db: Store,
+    run_id: str,
+    accuracies: Sequence[float],
+    joules: Sequence[float | None],
+    *,
+    ended: bool = True,
+    **run: Any,
+) -> None:
+    """Store a whole run: an epoch and a phase per pair, and its end; the last accuracy is the test's, too."""
+    rows: list[Any] = [make_run(run_id, **run)]
+    total: float | None = 0.0
+    for number, (accuracy, joule) in enumerate(zip(accuracies, joules, strict=True), start=1):
+        source = Source.UNKNOWN if joule is None else Source.ESTIMATED
+        total = None if total is None or joule is None else total + joule
+        energy: dict[str, Any] = {"cpu_j": joule, "gpu_j": 0.0, "ram_j": 0.0}
+        rows += [
+            make_phase(run_id, number - 1, epoch=number, cpu_source=source, **energy),
+            make_epoch(
+                run_id, number, val_accuracy=accuracy, energy_j=joule, energy_total_j=total, source=source, **energy
+            ),
+        ]
+    if ended:
+        best = max(range(len(accuracies)), key=accuracies.__getitem__)
+        rows.append(
+            make_end(run_id, best_epoch=best + 1, val_accuracy=accuracies[best], test_accuracy=accuracies[best])
+        )
+    assert db.write(rows)
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Store:
+    """An empty store that is ready."""
+    store = Store(tmp_path / "store" / "greenml.duckdb", timeout_s=5)
+    store.check()
+    return store

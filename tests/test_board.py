@@ -1,0 +1,285 @@
+"""What people see: `board` and `runs`, on the screen and as JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import STARTED_AT, make_end, make_epoch, make_phase, make_run, record
+
+from greenml import console
+from greenml.cli import main
+from greenml.records import Artifact, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from greenml.store import Store
+
+    Greenml = Callable[..., tuple[int, str, str]]
+
+A, B, C, D = "a" * 12, "b" * 12, "c" * 12, "d" * 12
+
+
+@pytest.fixture
+def greenml(db: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Greenml:
+    """A command on the store: its exit code, what it printed, and what it said."""
+    monkeypatch.setenv("GREENML_STORE", str(db.path))
+    monkeypatch.setenv("TZ", "UTC")
+
+    def run(*arguments: str, width: int = 80) -> tuple[int, str, str]:
+        monkeypatch.setenv("COLUMNS", str(width))
+        console.out.cache_clear()
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        printed = capsys.readouterr()
+        assert isinstance(end.value.code, int)
+        return end.value.code, printed.out, printed.err
+
+    return run
+
+
+def fill(db: Store) -> None:
+    """Two ranked runs, one that learned nothing, one on other data, one that crashed."""
+    record(db, A, [0.5, 0.95], [1800.0, 1800.0], name="first [bold]try[/bold]", tags=["mine"])
+    record(
+        db, B, [0.9], [7200.0], model="mobilenetv2_050", precision="bf16", started_at=STARTED_AT + timedelta(hours=1)
+    )
+    record(db, C, [0.1], [36.0], started_at=STARTED_AT + timedelta(hours=2))
+    record(db, D, [0.8], [36e6], dataset="folder:/a rather/long path/to some pets", started_at=STARTED_AT)
+    record(db, "e" * 12, [0.8], [3600.0], ended=False)
+
+
+def test_the_board_fits_80_columns_and_says_everything(db: Store, greenml: Greenml) -> None:
+    fill(db)
+    code, out, err = greenml("board")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    lines = [line.split() for line in out.splitlines()]
+    assert ["1", "●", "cnn", "fp32", "2", "95.0", "~1.00", "0.475", "20.0", "s", "95,000"] in lines
+    assert ["2", "mobilenetv2_050", "bf16", "1", "90.0", "~2.00", "0.950", "10.0", "s", "45,000"] in lines
+    assert ["–", "cnn", "fp32", "1", "10.0", "~0.0100", "0.00475", "10.0", "s", "–"] in lines
+    assert "…" not in out
+    assert err.splitlines() == [
+        "~ estimated by a power model, not measured",
+        "● on the front: no run has more validation accuracy for less energy",
+        "– unranked, not clearly above chance: cnn cccccccc",
+        "1 running, crashed or failed: --all shows them",
+    ]
+
+
+def test_a_wide_board_shows_more_and_users_words_as_they_are(db: Store, greenml: Greenml) -> None:
+    fill(db)
+    _, out, _ = greenml("board", "--all", width=120)
+    assert max(map(len, out.splitlines())) <= 120
+    assert "first [bold]try[/bold]" in out
+    assert A[:8] in out
+    assert "≥1.00" in out  # the crashed run: what is known of it
+
+
+def test_json_is_the_leaderboard(db: Store, greenml: Greenml) -> None:
+    fill(db)
+    code, out, err = greenml("board", "--json", "--all")
+    rows = json.loads(out)
+    assert (code, err) == (0, "")
+    assert list(rows[0]) == list(db.rows("from leaderboard")[0])
+    assert [row["run_id"] for row in rows] == [A, B, C, "e" * 12, D]
+    assert rows[2]["rank"] is None
+    assert rows[3]["energy_kwh"] is None
+    assert rows[0]["started_at"] == "2026-03-01T12:00:00Z"
+
+
+def test_a_loss_that_left_the_numbers_is_null(db: Store, greenml: Greenml) -> None:
+    db.write([make_run(A), make_epoch(A, 1, train_loss=float("nan")), make_end(A, test_loss=float("inf"))])
+    [run] = json.loads(greenml("runs", "show", A, "--json")[1])
+    assert (run["test_loss"], run["epoch_rows"][0]["train_loss"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--by", "acc-per-kwh"], [A, B, C]),
+        (["--by", "accuracy"], [A, B, C]),
+        (["--by", "energy"], [C, A, B]),
+        (["--by", "co2"], [C, A, B]),
+        (["--by", "time"], [C, B, A]),
+        (["--by", "started"], [C, B, A]),
+        (["--by", "model", "--by", "accuracy"], [A, C, B]),
+        (["--by", "model", "--by", "energy"], [C, A, B]),
+        (["--by", "energy_to_acc=0.9"], [A, B, C]),
+        (["--by", "energy-to-acc=95"], [A, C, B]),
+        (["--last", "2"], [B, C]),
+        (["--model", "mobile*"], [B]),
+        (["--tag", "mine"], [A]),
+        (["--limit", "1"], [A]),
+        (["--tag", "nobody's"], []),
+    ],
+)
+def test_sorting_and_choosing(db: Store, greenml: Greenml, arguments: list[str], expected: list[str]) -> None:
+    fill(db)
+    rows = json.loads(greenml("board", "--json", "--dataset", "digits", *arguments)[1])
+    assert [row["run_id"] for row in rows] == expected
+
+
+def test_energy_to_accuracy_stands_beside(db: Store, greenml: Greenml) -> None:
+    fill(db)
+    _, out, _ = greenml("board", "--by", "energy-to-acc=90")
+    assert "Wh to 90 %" in out
+    assert max(map(len, out.splitlines())) <= 80
+    [row, *_] = json.loads(greenml("board", "--by", "energy-to-acc=90", "--json")[1])
+    assert row["energy_to_acc_kwh"] == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("acuracy", "did you mean `accuracy`?"),
+        ("energy-to-acc", "`energy-to-acc=85` is 85 %"),
+        ("energy-to-acc=much", "85 and 0.85 both mean 85 %"),
+        ("energy-to-acc=185", "85 and 0.85 both mean 85 %"),
+        ("zzz", "the keys are acc-per-kwh"),
+    ],
+)
+def test_a_wrong_key_names_the_way_out(greenml: Greenml, key: str, hint: str) -> None:
+    code, out, err = greenml("board", "--by", key)
+    assert (code, out) == (2, "")
+    error, way_out = err.splitlines()
+    assert error.startswith("greenml: error: ")
+    assert way_out.startswith(f"hint: {hint}")
+
+
+def test_a_long_board_says_how_much_more_there_is(db: Store, greenml: Greenml) -> None:
+    db.write(
+        [row for n in range(25) for row in (make_run(f"{n:012x}"), make_phase(f"{n:012x}", 0), make_end(f"{n:012x}"))]
+    )
+    _, out, err = greenml("board")
+    assert out.count("cnn") == 20
+    assert "5 more on digits: --limit" in err
+    assert len(json.loads(greenml("board", "--json")[1])) == 25
+
+
+def test_splits_are_told_apart(db: Store, greenml: Greenml) -> None:
+    record(db, A, [0.9], [1e5])
+    record(db, B, [0.9], [1e5], split_hash="another")
+    _, out, _ = greenml("board")
+    assert "digits (data d1, split s1)" in out
+    assert "digits (data d1, split anothe)" in out
+
+
+def test_csv_holds_the_same_rows(db: Store, greenml: Greenml, tmp_path: Path) -> None:
+    fill(db)
+    code, out, err = greenml("board", "--csv", str(tmp_path / "board.csv"))
+    assert (code, out) == (0, "")
+    assert "4 runs are in" in err
+    with (tmp_path / "board.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["run_id"] for row in rows] == [A, B, C, D]
+    assert rows[0]["tags"] == "mine"
+    assert rows[2]["rank"] == ""
+    assert greenml("board", "--csv", str(tmp_path / "no" / "board.csv"))[0] == 3
+
+
+def test_an_empty_store_says_what_to_do_first(greenml: Greenml, tmp_path: Path) -> None:
+    for store in ([], ["--store", str(tmp_path / "none.duckdb")]):
+        code, out, err = greenml("board", *store)
+        assert (code, out) == (0, "")
+        assert err.splitlines()[-1] == "hint: greenml train cnn --dataset digits"
+        assert greenml("board", "--json", *store) == (0, "[]\n", "")
+        assert greenml("runs", "list", *store)[0] == 0
+
+
+def test_rows_that_wait_are_announced(db: Store, greenml: Greenml) -> None:
+    record(db, A, [0.9], [1e5])
+    db.path.with_name("greenml.duckdb.spool").write_text("{}\n{}\n")
+    assert "2 rows wait beside the store" in greenml("board")[2]
+
+
+def test_watching_needs_a_terminal(greenml: Greenml) -> None:
+    assert greenml("board", "--watch")[0] == 2
+
+
+def test_the_list_is_newest_first_and_holds_every_status(db: Store, greenml: Greenml) -> None:
+    fill(db)
+    code, out, _ = greenml("runs", "list")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    shown = [line.split()[:2] for line in out.splitlines()[2:]]
+    assert shown[:2] == [[C[:8], "done"], [B[:8], "done"]]
+    assert ["eeeeeeee", "crashed"] in shown
+    assert len(json.loads(greenml("runs", "list", "--json")[1])) == 5
+
+
+def test_everything_known_about_one_run(db: Store, greenml: Greenml) -> None:
+    record(db, A, [0.5, 0.95], [1800.0, 1800.0], ended=False, tags=["[red]mine"])
+    db.write([Artifact(run_id=A, name="model.pt", path=f"runs/{A}/model.pt", num_bytes=2_481_448), make_end(A)])
+    code, out, err = greenml("runs", "show", A[:3])
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    for text in (
+        A,
+        "[red]mine",
+        "620,362 parameters",
+        "CPU 1.00 Wh (estimated), GPU absent, RAM 0.00 mWh (estimated)",
+        "world average, 475 g/kWh, 2023",
+        "▁█ 95.0 %",
+        "██ ~500 mWh",
+        f"runs/{A}/model.pt  2,481,448 bytes",
+    ):
+        assert text in out, text
+    assert err == "~ estimated by a power model, not measured\n"
+
+    [run] = json.loads(greenml("runs", "show", A[:3], "--json")[1])
+    assert run["config"] == {"model": "cnn", "epochs": 3, "lr": 0.001}
+    assert [row["epoch"] for row in run["epoch_rows"]] == [1, 2]
+    assert run["artifacts"][0]["path"] == f"runs/{A}/model.pt"
+    assert run["rank"] == 1
+
+
+def test_what_is_unknown_is_never_zero(db: Store, greenml: Greenml) -> None:
+    unknown: dict[str, Any] = {"cpu_j": None, "cpu_source": Source.UNKNOWN, "ram_j": None, "ram_source": Source.UNKNOWN}
+    epoch = make_epoch(A, 1, cpu_j=None, ram_j=None, energy_j=None, energy_total_j=None, source=Source.UNKNOWN)
+    db.write([make_run(A), make_phase(A, 0, **unknown), epoch, make_end(A)])
+    _, out, _ = greenml("runs", "show", A)
+    assert "energy     unknown" in out
+    assert "CPU unknown, GPU absent, RAM unknown" in out
+    assert "CO2e       unknown" in out
+
+
+def test_a_run_that_has_only_begun_can_be_shown(db: Store, greenml: Greenml) -> None:
+    with db.claim(A):
+        db.write([make_run(A)])
+        assert greenml("runs", "show", A)[0] == greenml("board", "--all")[0] == 0
+
+
+def test_an_unknown_run_names_the_way_out(db: Store, greenml: Greenml) -> None:
+    record(db, A, [0.9], [1e5])
+    code, _, err = greenml("runs", "show", "zzz")
+    assert (code, err.splitlines()[1]) == (2, "hint: `greenml runs list` shows the runs")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (12345.6, "12,346"),
+        (123.4, "123"),
+        (1.234, "1.23"),
+        (0.01234, "0.0123"),
+        (0, "0"),
+        (None, "–"),
+        (9.999, "10.00"),
+    ],
+)
+def test_figures_have_three_digits(value: float | None, text: str) -> None:
+    assert console.figure(value) == text
+
+
+def test_bars_leave_gaps_where_nothing_is_known() -> None:
+    assert console.bars([0.0, None, 1.0], 10) == "▁ █"
+    assert console.bars([2.0, 2.0], 10) == "▁▁"
+    assert console.bars([2.0, 2.0], 10, from_zero=True) == "██"
+    assert console.bars([float(n) for n in range(100)], 10)[-1] == "█"
+    assert console.bars([], 10) == ""

@@ -1,0 +1,252 @@
+"""The installed `greenml train`, with the real meter: what people run, what they get, what goes wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from greenml import cli
+from greenml.store import Store
+
+GREENML = str(Path(sys.executable).with_name("greenml"))
+
+
+def environment(folder):
+    """A place of its own: no store, cache or meter of this machine is seen, or seen to."""
+    (folder / "tmp").mkdir(exist_ok=True)
+    own = {"GREENML_STORE": str(folder / "store" / "greenml.duckdb"), "GREENML_CACHE": str(folder / "cache")}
+    return os.environ | own | {"TMPDIR": str(folder / "tmp"), "COLUMNS": "80"}
+
+
+def greenml(folder, *arguments, check=True):
+    done = subprocess.run([GREENML, *arguments], cwd=folder, env=environment(folder), capture_output=True, text=True)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, capsys):
+    """The same command in this process, where the libraries are loaded already: exit code, stdout, stderr."""
+    for name, value in environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*arguments])
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.out, said.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """One short run, asked for as people would."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = greenml(
+        folder, "train", "cnn", "--fp16", "--epochs", "3", "--batch_size", "64", "--region", "IN-TN",
+        "--name", "first [bold]", "--tag", "a", "--tag", "b",
+    )  # fmt: skip
+    store = Store(folder / "store" / "greenml.duckdb")
+    [row] = store.rows("select * from leaderboard")
+    return done, store, row, folder / "store" / "runs" / row["run_id"]
+
+
+def test_it_says_what_it_does_and_how_it_knows(trained):
+    done, _, row, _ = trained
+
+    assert "IN-TN: no state factor; India, 713 g/kWh, 2023" in done.stderr
+    assert "precision: fp16 asked" in done.stderr
+    assert "CPU estimated" in done.stderr or "CPU measured" in done.stderr
+    assert done.stderr.count("epoch ") >= 3
+    assert "% test" in done.stdout
+    assert "estimated" in done.stdout
+    assert row["name"] == "first [bold]"
+    assert row["tags"] == ["a", "b"]
+
+
+def test_it_is_ranked_and_it_learned(trained):
+    _, _, row, _ = trained
+
+    assert row["status"] == "done"
+    assert row["accuracy"] > 0.6
+    assert (row["rank"], row["unranked"]) == (1, None)
+    assert row["acc_per_kwh"] == pytest.approx(100 * row["accuracy"] / row["energy_kwh"])
+
+
+def test_its_energy_adds_up_to_the_last_joule(trained):
+    _, store, row, _ = trained
+
+    [sums] = store.rows(
+        """
+        select
+            (select sum(joules) from phases where run_id = $1) as phases_j,
+            (select total_j from run_totals where run_id = $1) as total_j,
+            (select kwh(total_j) from run_totals where run_id = $1) as kwh,
+            (select max(energy_total_j) from epochs where run_id = $1) as until_last_epoch_j,
+            (
+                select sum(joules) from phases
+                where run_id = $1 and seq <= (
+                    select max(seq) from phases where run_id = $1 and epoch = 3 and name != 'record'
+                )
+            ) as phases_until_last_epoch_j,
+            (select sum(energy_j) from epochs where run_id = $1) as epochs_j,
+            (
+                select sum(joules) from phases where run_id = $1 and name in ('train', 'validate', 'checkpoint')
+            ) as learning_j
+        """,
+        [row["run_id"]],
+    )
+
+    assert sums["phases_j"] == pytest.approx(sums["total_j"], rel=1e-12)
+    assert row["energy_kwh"] == pytest.approx(sums["kwh"], rel=1e-12)
+    assert sums["until_last_epoch_j"] == pytest.approx(sums["phases_until_last_epoch_j"], rel=1e-12)
+    assert sums["epochs_j"] == pytest.approx(sums["learning_j"], rel=1e-12)
+    assert row["co2_g"] == pytest.approx(sums["total_j"] / 3.6e6 * 713.441, rel=1e-9)
+
+
+def test_its_phases_tile_its_time(trained):
+    _, store, row, _ = trained
+    phases = store.rows("select * from phases where run_id = ? order by seq", [row["run_id"]])
+
+    assert phases[0]["started_at"] == row["started_at"]
+    assert phases[-1]["ended_at"] == row["ended_at"]
+    assert all(a["ended_at"] == b["started_at"] for a, b in pairwise(phases))
+
+
+def test_it_leaves_its_files(trained):
+    _, store, row, folder = trained
+
+    names = ["config.yaml", "curves.png", "epochs.csv", "epochs.json", "model.pt", "run.log", "summary.json"]
+    assert sorted(file.name for file in folder.iterdir() if file.name != "lock") == names
+    assert [file["path"] for file in store.rows("from artifacts order by name")] == [
+        f"runs/{row['run_id']}/{name}" for name in names
+    ]
+    with (folder / "epochs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(one["epoch"]) for one in rows] == [1, 2, 3]
+    assert [one["epoch"] for one in json.loads((folder / "epochs.json").read_text())] == [1, 2, 3]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["accuracy"] == row["accuracy"]
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "epoch 3/3" in (folder / "run.log").read_text()
+
+
+def test_its_model_loads_with_weights_only(trained):
+    *_, folder = trained
+
+    found = torch.load(folder / "model.pt", weights_only=True)
+
+    assert (found["architecture"], found["image_size"], len(found["classes"])) == ("cnn", 16, 10)
+    assert found["state_dict"]["head.weight"].shape == (10, 256)
+
+
+def test_its_config_repeats_it_and_json_is_one_array(trained, here):
+    _, _, row, folder = trained
+
+    _, out, err = here("train", "--config", str(folder / "config.yaml"), "--json", "--quiet")
+
+    [again] = json.loads(out)
+    assert err == ""
+    assert again["run_id"] != row["run_id"]
+    assert (again["accuracy"], again["val_accuracy"]) == (row["accuracy"], row["val_accuracy"])
+
+
+def test_a_dry_run_resolves_everything_and_stores_nothing(tmp_path, here):
+    _, out, _ = here("train", "cnn", "--dry-run", "--json")
+
+    [plan] = json.loads(out)
+    assert (plan["lr"], plan["image_size"], plan["num_parameters"]) == (0.002, 16, 226_570)
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message", "hint"),
+    [
+        (["train"], 2, "no model given", "greenml train cnn"),
+        (["train", "cnnn"], 2, "unknown model `cnnn`", "`cnn`"),
+        (["train", "cnn", "--epochs", "0"], 2, "--epochs", "default is 20"),
+        (["train", "cnn", "--epoch", "3"], 2, "--epoch", "`--epochs`"),
+        (["train", "cnn", "--lr", "nan"], 2, "--lr", "--help"),
+        (["train", "cnn", "--fp16", "--bf16"], 2, "two precisions", "one of"),
+        (["train", "cnn", "--region", "XX-YY"], 2, "XX-YY", "IN"),
+        (["train", "cnn", "--dataset", "digit"], 2, "unknown dataset", "`digits`"),
+        (["train", "cnn", "--dataset", "folder:nowhere"], 5, "no such folder", "folder:PATH"),
+        (["train", "cnn", "--model-arg", "x"], 2, "not KEY=VALUE", "drop_rate=0.2"),
+        (["train", "cnn", "--store", "."], 3, "is a folder", "--store"),
+        (["train", "cnn", "--config", "none.yaml"], 2, "no such config", "yaml"),
+        (["train", "cnn", "--batch-size", "5000"], 2, "more than the 1295", "--batch-size"),
+    ],
+)
+def test_bad_input_gets_two_lines_and_leaves_nothing(tmp_path, here, arguments, code, message, hint):
+    ended, _, err = here(*arguments, "--quiet")
+
+    assert ended == code, err
+    lines = err.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("greenml: error: ")
+    assert message in lines[0]
+    assert lines[1].startswith("hint: ")
+    assert hint in lines[1]
+    assert not list((tmp_path / "store").glob("runs/*"))
+
+
+def start(folder, *arguments):
+    return subprocess.Popen(
+        [GREENML, "train", *arguments], cwd=folder, env=environment(folder), stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(process, words):
+    for line in process.stderr:
+        if words in line:
+            return
+    raise AssertionError(f"it ended without saying {words!r}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_keeps_what_it_has(tmp_path, number):
+    process = start(tmp_path, "cnn", "--epochs", "10000")
+    wait_for(process, "epoch     2/10000")
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 130, said
+    store = Store(tmp_path / "store" / "greenml.duckdb")
+    [row] = store.rows("from leaderboard")
+    assert (row["status"], row["stop_reason"], row["unranked"]) == ("interrupted", "interrupted", "no test accuracy")
+    assert row["epochs"] >= 2
+    assert (tmp_path / "store" / "runs" / row["run_id"] / "model.pt").exists()
+
+
+def test_two_at_once_share_a_store_and_a_killed_one_shows_as_crashed(tmp_path):
+    """Both see the whole machine, so neither is ranked; the board works meanwhile."""
+    killed = start(tmp_path, "cnn", "--epochs", "10000")
+    wait_for(killed, "epoch     1/10000")
+    other = start(tmp_path, "cnn", "--epochs", "2", "--seed", "1")
+    while "running" not in greenml(tmp_path, "board", "--all", "--json").stdout:
+        time.sleep(0.2)
+    _, said = other.communicate(timeout=120)
+    killed.kill()
+    killed.communicate()
+
+    assert other.returncode == 0, said
+    rows = json.loads(greenml(tmp_path, "board", "--all", "--json").stdout)
+    by_status = {row["status"]: row for row in rows}
+    assert set(by_status) == {"done", "crashed"}
+    assert by_status["done"]["unranked"] == "shared the machine with another metered run"
+    assert by_status["done"]["overlap_s"] > 0
+    assert by_status["crashed"]["epochs"] > 1

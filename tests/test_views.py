@@ -1,0 +1,243 @@
+"""What the views claim, on rows small enough to check by hand, and on random ones against a brute force."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import WORLD, make_end, make_epoch, make_phase, make_run, record
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from greenml import units
+from greenml.records import Source
+from greenml.resources import shipped
+
+if TYPE_CHECKING:
+    from greenml.store import Store
+
+A, B, C, D = "a" * 12, "b" * 12, "c" * 12, "d" * 12
+
+
+# What SQL and Python both know
+
+
+def test_the_factor_in_sql_is_the_factor_in_python(db: Store) -> None:
+    record(db, A, [0.9], [units.JOULES_PER_KWH])
+    assert db.rows("select energy_kwh from epochs") == [{"energy_kwh": units.kwh(units.JOULES_PER_KWH)}]
+    assert sum(path.read_text().count("3.6e6 ") + path.read_text().count("3.6e6;") for path in views()) == 1
+
+
+def test_the_enum_in_sql_is_the_enum_in_python(db: Store) -> None:
+    """The order, too: max() is the source of a sum."""
+    [row] = db.rows("select enum_range(null::energy_source) as names") or [{}]
+    assert row["names"] == [str(source) for source in Source]
+
+
+@pytest.mark.parametrize(("first", "second"), itertools.combinations(Source, 2))
+def test_a_phase_is_as_good_as_its_worst_part(db: Store, first: Source, second: Source) -> None:
+    known: dict[Source, Any] = dict.fromkeys(Source, 1.0) | {Source.UNKNOWN: None, Source.ABSENT: 0.0}
+    phase = make_phase(
+        A, 0, cpu_source=first, cpu_j=known[first], gpu_source=second, gpu_j=known[second], ram_source=first,
+        ram_j=known[first],
+    )  # fmt: skip
+    db.write([make_run(A), phase])
+    [row] = db.rows("from phases where seq = 0")
+    assert (row["joules"], row["source"]) == (phase.joules, phase.source)
+
+
+def test_views_say_their_grain_first() -> None:
+    for path in views():
+        assert path.read_text().startswith(("-- One row per ", "-- No rows: ")), path
+
+
+def views() -> list[Any]:
+    return sorted((shipped("sql") / "views").glob("*.sql"))
+
+
+# Energy
+
+
+def test_a_gap_makes_the_total_unknown(db: Store) -> None:
+    """One unmeasured epoch, and the run's energy and CO2 are null rather than low."""
+    record(db, A, [0.5, 0.9], [1.8e6, None])
+    [row] = db.rows("from leaderboard")
+    assert (row["energy_kwh"], row["co2_g"], row["acc_per_kwh"], row["rank"]) == (None, None, None, None)
+    assert (row["known_kwh"], row["source"], row["unranked"]) == (0.5, "unknown", "energy partly unknown")
+
+
+def test_grams_are_kwh_times_pue_times_intensity(db: Store) -> None:
+    record(db, A, [0.9], [3.6e6], intensity=replace(WORLD, pue=1.5, g_per_kwh=400.0))
+    for view in ("epochs", "leaderboard", "pareto_front", "energy_to_accuracy(0.9)"):
+        assert db.rows(f"select energy_kwh, co2_g from {view}") == [{"energy_kwh": 1.0, "co2_g": 600.0}], view
+
+
+def test_what_is_kept_of_the_phases_is_their_sum(db: Store) -> None:
+    """Also where rows come late, twice, or with a gap."""
+    db.write([make_run(A), make_run(B), make_phase(A, 0), make_phase(B, 0)])
+    db.write([make_phase(A, 1, cpu_j=0.1), make_phase(A, 0)])
+    db.write([make_phase(A, 2, cpu_j=None, cpu_source=Source.UNKNOWN), make_end(A)])
+    assert db.rows("from phase_totals order by run_key") == db.rows("from totals order by run_key")
+
+
+def test_a_repeated_epoch_costs_twice_and_learned_last(db: Store) -> None:
+    """The first life of the run did epochs 1 and 2, the second did 2 again: its joules were spent, too."""
+    db.write(
+        [
+            make_run(A),
+            make_epoch(A, 1),
+            make_epoch(A, 2, val_accuracy=0.5),
+            make_epoch(A, 2, segment=1, val_accuracy=0.7, energy_total_j=300.0),
+            make_epoch(A, 3, segment=1, energy_total_j=400.0),
+        ]
+    )
+    rows = db.rows("select epoch, segment, val_accuracy, energy_j, energy_total_j from epochs order by epoch")
+    assert [tuple(row.values()) for row in rows] == [
+        (1, 0, 0.9, 100.0, 100.0),
+        (2, 1, 0.7, 200.0, 300.0),
+        (3, 1, 0.9, 100.0, 400.0),
+    ]
+
+
+# Rankings
+
+
+def test_the_rank_counts_percentage_points_for_energy(db: Store) -> None:
+    record(db, A, [0.863], [0.42 * 3.6e6])
+    record(db, B, [0.95], [0.84 * 3.6e6])
+    rows = db.rows("select run_id, rank, acc_per_kwh, acc_per_kg from leaderboard order by rank")
+    assert [(row["run_id"], row["rank"]) for row in rows] == [(A, 1), (B, 2)]
+    assert round(rows[0]["acc_per_kwh"]) == 205
+    assert rows[0]["acc_per_kg"] == pytest.approx(86.3 / (0.42 * 0.475))
+
+
+def test_runs_are_ranked_where_data_and_split_agree(db: Store) -> None:
+    record(db, A, [0.9], [1e5])
+    record(db, B, [0.9], [2e5], split_hash="s2")
+    record(db, C, [0.9], [3e5], data_hash="d2")
+    record(db, D, [0.9], [4e5])
+    ranks = {row["run_id"]: row["rank"] for row in db.rows("select run_id, rank from leaderboard")}
+    assert ranks == {A: 1, B: 1, C: 1, D: 2}
+
+
+def test_why_a_run_has_no_rank(db: Store) -> None:
+    cases: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
+        "not clearly above chance": ({}, {"test_accuracy": 0.14}),
+        "no test accuracy": ({}, {"test_accuracy": None, "status": "interrupted"}),
+        "failed": ({}, {"status": "failed"}),
+        "shared the machine with another metered run": ({"overlap_s": 0.5}, {}),
+        "no energy was metered": ({"cpu_j": 0.0, "ram_j": 0.0}, {}),
+        "energy partly unknown": ({"ram_j": None, "ram_source": Source.UNKNOWN}, {}),
+        "crashed": ({}, None),
+    }
+    for number, (reason, (phase, end)) in enumerate(cases.items()):
+        run_id = f"{number:012x}"
+        db.write([make_run(run_id, name=reason), make_phase(run_id, 0, **phase)])
+        if end is not None:
+            db.write([make_end(run_id, **end)])
+    with db.claim(A):
+        db.write([make_run(A, name="still running")])
+        rows = db.rows("select name, unranked, rank from leaderboard")
+    assert len(rows) == len(cases) + 1
+    for row in rows:
+        assert (row["unranked"], row["rank"]) == (row["name"], None)
+
+
+def test_an_interrupted_run_with_a_test_accuracy_is_ranked(db: Store) -> None:
+    db.write([make_run(A), make_phase(A, 0), make_end(A, status="interrupted", stop_reason="interrupted")])
+    assert db.rows("select rank, unranked from leaderboard") == [{"rank": 1, "unranked": None}]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "count", "majority", "ranked"),
+    [
+        (0.1474, 360, 0.1, False),  # 0.1 + 3 * sqrt(0.1 * 0.9 / 360) = 0.14743
+        (0.1475, 360, 0.1, True),
+        (0.90, 10_000, 0.9, False),  # nine of ten are one class
+        (0.91, 10_000, 0.9, True),
+    ],
+)
+def test_clearly_above_chance_and_majority(
+    db: Store, accuracy: float, count: int, majority: float, ranked: bool
+) -> None:
+    end = make_end(A, test_accuracy=accuracy, test_count=count)
+    db.write([make_run(A, majority_share=majority), make_phase(A, 0), end])
+    [row] = db.rows("select rank from leaderboard")
+    assert (row["rank"] is not None) == ranked
+
+
+# Fronts and hindsight
+
+Points = list[list[tuple[int, float]]]
+points = st.lists(
+    st.lists(st.tuples(st.integers(60, 70), st.sampled_from([1.0, 2.0, 3.0])), min_size=1, max_size=5),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(points)
+def test_nothing_on_the_front_is_beaten_and_nothing_else_is_on_it(db: Store, runs: Points) -> None:
+    """Accuracies and energies from few values, so that ties are many."""
+    contest = f"{next(example)}"
+    rows: list[Any] = []
+    total: dict[tuple[int, int], tuple[float, float]] = {}
+    for number, epochs in enumerate(runs):
+        run = make_run(data_hash=contest, name=str(number))
+        rows += [run, make_phase(run.run_id, 0), make_end(run.run_id)]
+        spent = 0.0
+        for epoch, (correct, joules) in enumerate(epochs, start=1):
+            spent += joules
+            accuracy = correct / 100
+            total[number, epoch] = (accuracy, spent)
+            rows.append(
+                make_epoch(
+                    run.run_id, epoch, val_accuracy=accuracy, val_count=100, energy_j=joules, energy_total_j=spent
+                )
+            )
+    assert db.write(rows)
+
+    def beaten(accuracy: float, joules: float) -> bool:
+        return any(a >= accuracy and j <= joules and (a, j) != (accuracy, joules) for a, j in total.values())
+
+    front = db.rows(
+        "select name, epoch from pareto_front join runs using (run_id) where pareto_front.data_hash = ?", [contest]
+    )
+    on_board = db.rows("select name from leaderboard where on_front and data_hash = ?", [contest])
+    expected = {key for key, point in total.items() if not beaten(*point)}
+    assert {(int(row["name"]), row["epoch"]) for row in front} == expected
+    assert len(front) == len(expected)
+    assert {int(row["name"]) for row in on_board} == {number for number, _ in expected}
+
+
+example = itertools.count()
+
+
+def test_who_may_not_be_on_the_front(db: Store) -> None:
+    def add(run_id: str, phase: dict[str, Any], **epoch: Any) -> None:
+        db.write([make_run(run_id), make_phase(run_id, 0, **phase), make_epoch(run_id, 1, **epoch), make_end(run_id)])
+
+    add(A, {}, energy_total_j=1000.0)
+    add(B, {"overlap_s": 1.0}, energy_total_j=1.0)
+    add(C, {}, energy_total_j=None)
+    add(D, {}, energy_total_j=1.0, schedule_complete=False)
+    add("e" * 12, {}, energy_total_j=1.0, val_accuracy=0.1)
+    assert db.rows("select run_id from pareto_front") == [{"run_id": A}]
+
+
+def test_the_optimal_epoch_is_the_first_within_a_point_of_the_best(db: Store) -> None:
+    record(db, A, [0.5, 0.89, 0.90, 0.88], [100.0, 100.0, 100.0, 100.0])
+    [row] = db.rows("from optimal_epoch")
+    assert (row["epoch"], row["accuracy"], row["best_epoch"], row["best_accuracy"]) == (2, 0.89, 3, 0.90)
+    assert row["energy_saved_kwh"] == pytest.approx(units.kwh(200))
+
+
+def test_energy_to_accuracy_is_what_it_took_until_it_got_there(db: Store) -> None:
+    record(db, A, [0.5, 0.85, 0.9], [1e5, 2e5, 3e5])
+    record(db, B, [0.5, 0.6], [1e5, 1e5])
+    record(db, C, [0.5, 0.95, 0.96], [1e5, None, 1e5])
+    rows = db.rows("select run_id, epoch, energy_kwh from energy_to_accuracy(?) order by run_id", [0.85])
+    assert [tuple(row.values()) for row in rows] == [(A, 2, units.kwh(3e5)), (C, 2, None)]
