@@ -8,7 +8,11 @@ export UV_NO_PROGRESS ?= 1
 .PHONY: demo test check lint types floors bench docs lock install clean
 
 demo: install ## train three models on the embedded digits, print the board
-	@$(BIN)/python tests/demo.py
+	$(BIN)/greenml train cnn --dataset digits --epochs 8
+	$(BIN)/greenml train mobilenetv2_050 --dataset digits --epochs 8
+	$(BIN)/greenml train resnet18 --fp16 --dataset digits --epochs 3
+	$(BIN)/greenml board
+	@echo "the runs' files are in store/runs/; next: $(BIN)/greenml runs show RUN, $(BIN)/greenml train --help"
 
 test: install ## pass the tests
 	$(BIN)/python -m pytest
@@ -30,7 +34,7 @@ bench: install ## speed and memory, with n and spread
 	$(BIN)/python tests/bench.py
 
 docs: install ## fill every output block of the README again
-	$(BIN)/python tests/docs.py --write
+	$(BIN)/python tests/readme.py
 
 lock: $(UV) ## pin every version with hashes
 	$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras --no-header --no-annotate --output-file requirements.lock pyproject.toml

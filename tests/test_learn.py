@@ -16,7 +16,7 @@ from torch import nn
 
 from greenml import config as configs
 from greenml.errors import DataError, DivergedError, UsageError
-from greenml.learn import artifact, batches, data, models, precision
+from greenml.learn import artifact, batches, data, decode, models, precision
 from greenml.learn.setup import prepare
 from greenml.records import Notice, Progress
 
@@ -191,7 +191,7 @@ def test_a_folder_of_mixed_sizes_is_cropped_square(tmp_path):
     assert found.classes == ["blue", "red"]
     assert found.images.shape == (24, 16, 16, 3)
     assert found.resize == "shorter side to 16 px, bicubic, centre crop"
-    assert load(f"folder:{tmp_path / 'f'}").image_size == data.LARGE_PX
+    assert load(f"folder:{tmp_path / 'f'}").image_size == decode.LARGE_PX
 
 
 def test_a_test_folder_is_the_test_part(tmp_path):
@@ -208,7 +208,7 @@ def test_images_are_decoded_once(tmp_path, monkeypatch):
     said, first = finish(data.load(f"folder:{tmp_path / 'f'}", None))
     assert any(isinstance(word, Progress) and word.what == "decoding" for word in said)
 
-    monkeypatch.setattr(data, "_to_array", None)  # whoever decodes now, fails
+    monkeypatch.setattr(decode, "_to_array", None)  # whoever decodes now, fails
     second = load(f"folder:{tmp_path / 'f'}")
 
     assert isinstance(second.images, np.memmap)
@@ -249,7 +249,7 @@ def test_the_cache_must_fit_the_disk(tmp_path, monkeypatch):
 
 
 def test_decoding_that_is_stopped_leaves_nothing_half_written(tmp_path):
-    folder(tmp_path / "f", num=data.CHUNK)
+    folder(tmp_path / "f", num=decode.CHUNK)
     steps = data.load(f"folder:{tmp_path / 'f'}", None)
     for word in steps:
         if word.what == "decoding":
@@ -257,7 +257,7 @@ def test_decoding_that_is_stopped_leaves_nothing_half_written(tmp_path):
     steps.close()
 
     assert not [found for found in (tmp_path / "cache").iterdir() if found.is_dir()]
-    assert len(load(f"folder:{tmp_path / 'f'}").labels) == 2 * data.CHUNK
+    assert len(load(f"folder:{tmp_path / 'f'}").labels) == 2 * decode.CHUNK
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from greenml import console
 from greenml.cli.options import JsonOption, StoreOption
 from greenml.errors import StoreError, UsageError
 from greenml.records import Artifact, Epoch, Notice, Progress, Run, RunEnd, new_run_id
-from greenml.store import Store, resolve_path
 from greenml.units import JOULES_PER_KWH, co2_g, format_duration, format_energy, format_mass
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from greenml.config import Config
     from greenml.records import Intensity, Record, Stored
+    from greenml.store import Store
 
 INTERRUPTED = 130
 
@@ -123,6 +123,7 @@ def train(
     }
     asked = configs.resolve(flags, config)
     from greenml import grid
+    from greenml.store import Store, resolve_path
 
     intensity = grid.resolve(asked.region)
     if dry_run:

@@ -1,0 +1,187 @@
+"""The data sets that come with greenml: embedded digits, folders of images, Hugging Face parquet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from greenml.errors import DataError
+from greenml.learn.data import Images, Loading, digest, register_dataset
+from greenml.learn.decode import CHUNK, Encoded, Shard, decode
+from greenml.records import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+@register_dataset("digits", usage="digits")
+def digits(argument: str, image_size: int | None) -> Loading:  # noqa: ARG001
+    """scikit-learn's 1,797 handwritten digits, embedded in the package: no download."""
+    from sklearn.datasets import load_digits
+
+    yield Progress(what="reading", done=0, total=1)
+    found = load_digits()
+    size = image_size or 16
+    small = (found.images * (255 / 16)).round().astype(np.uint8)
+    images = np.stack(
+        [np.asarray(Image.fromarray(one).resize((size, size), Image.Resampling.BILINEAR)) for one in small]
+    )
+    yield Progress(what="reading", done=1, total=1)
+    return Images(
+        images=images[..., None],
+        labels=found.target.astype(np.int64),
+        num_train=len(images),
+        classes=[str(name) for name in found.target_names],
+        data_hash=digest(small.tobytes(), found.target.astype("<i8").tobytes()),
+        resize=f"8 to {size} px, bilinear",
+        augment="crop",
+    )
+
+
+@register_dataset("folder", usage="folder:PATH")
+def folder(argument: str, image_size: int | None) -> Loading:
+    """A folder a class, as torchvision's ImageFolder; or `train` and `test` (or `val`) folders of such."""
+    from torchvision.datasets.folder import find_classes, make_dataset
+
+    root = Path(argument).expanduser()
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder", hint="folder:PATH wants a folder with one folder of images a class")
+    parts = [root / "train" if (root / "train").is_dir() else root]
+    parts += [
+        root / name for name in ("test", "val", "valid", "validation") if parts[0] != root and (root / name).is_dir()
+    ][:1]
+    try:
+        classes, index = find_classes(str(parts[0]))
+        found = [make_dataset(str(part), index, extensions=tuple(Image.registered_extensions())) for part in parts]
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{root}: {str(error).rstrip('.')}", hint="folder:PATH wants a folder with images a class"
+        ) from None
+    if len(classes) < 2:
+        raise DataError(
+            f"{root}: only one class, `{classes[0]}`", hint="a classifier needs a folder for each of two classes"
+        )
+    encoded = Encoded(
+        train=_file_shards(found[0]),
+        test=_file_shards(found[1]) if found[1:] else [],
+        classes=classes,
+        files=[Path(path) for part in found for path, _ in part],
+        notices=[],
+    )
+    return (yield from decode(root, encoded, image_size))
+
+
+def _file_shards(samples: list[tuple[str, int]]) -> list[Shard]:
+    def read(paths: list[str]) -> Callable[[], Sequence[bytes]]:
+        return lambda: [Path(path).read_bytes() for path in paths]
+
+    pieces = [samples[start : start + CHUNK] for start in range(0, len(samples), CHUNK)]
+    return [
+        Shard([path for path, _ in piece], np.array([label for _, label in piece]), read([path for path, _ in piece]))
+        for piece in pieces
+    ]
+
+
+@register_dataset("parquet", usage="parquet:PATH")
+def parquet(argument: str, image_size: int | None) -> Loading:
+    """The Hugging Face image layout: one file, or a folder with `train-*` and `test-*` shards."""
+    root = Path(argument).expanduser()
+    files = sorted(root.rglob("*.parquet")) if root.is_dir() else [root]
+    if not files or not files[0].exists():
+        raise DataError(f"{root}: no parquet file there", hint="parquet:PATH wants a .parquet file or a folder of them")
+    parts: dict[str, list[Path]] = {"train": [], "test": [], "validation": []}
+    for file in files:
+        words = [*file.relative_to(root).parts] if root.is_dir() else ["train"]
+        part = next(
+            (name for name in ("test", "validation", "valid") if any(word.startswith(name) for word in words)), "train"
+        )
+        parts["validation" if part == "valid" else part].append(file)
+    notices = []
+    if parts["validation"]:
+        use = "is used as the test part" if not parts["test"] else "is not used: validation is held out of train"
+        notices.append(f"the validation part of {root} {use}")
+        parts["test"] = parts["test"] or parts["validation"]
+    if not parts["train"]:
+        raise DataError(f"{root}: no train part", hint="name the training shards train-*.parquet")
+    classes = _parquet_classes(parts["train"])
+    encoded = Encoded(
+        train=[_parquet_shard(file, classes) for file in parts["train"]],
+        test=[_parquet_shard(file, classes) for file in parts["test"]],
+        classes=classes,
+        files=parts["train"] + parts["test"],
+        notices=notices,
+    )
+    return (yield from decode(root, encoded, image_size))
+
+
+class _Columns(NamedTuple):
+    image: str
+    label: str
+    names: list[str] | None
+    """Class names, where the schema's metadata has them."""
+
+
+def _parquet_columns(file: Path) -> _Columns:
+    import polars as pl
+
+    try:
+        schema, metadata = pl.read_parquet_schema(file), pl.read_parquet_metadata(file)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        said = str(error).splitlines()[0]
+        raise DataError(f"{file}: not a readable parquet file: {said}", hint="is the download complete?") from None
+    features = json.loads(metadata.get("huggingface", "{}")).get("info", {}).get("features", {})
+    named = [key for key, kind in features.items() if kind.get("_type") == "ClassLabel" and key in schema]
+    images = [key for key, kind in schema.items() if _holds_images(kind)]
+    labels = [*named, *(key for key in ("label", "labels", "fine_label", "class") if key in schema)]
+    if not images or not labels:
+        missing = "image column (bytes)" if not images else "label column"
+        raise DataError(
+            f"{file}: no {missing} among {', '.join(schema)}",
+            hint="the Hugging Face layout has an `image` struct with `bytes`, and an integer `label`",
+        )
+    label = "fine_label" if "fine_label" in labels else labels[0]
+    return _Columns(images[0], label, features.get(label, {}).get("names"))
+
+
+def _holds_images(kind: object) -> bool:
+    import polars as pl
+
+    return kind == pl.Binary or (isinstance(kind, pl.Struct) and any(part.name == "bytes" for part in kind.fields))
+
+
+def _parquet_classes(files: list[Path]) -> list[str]:
+    columns = _parquet_columns(files[0])
+    if columns.names:
+        return list(columns.names)
+    import polars as pl
+
+    values = pl.concat([pl.read_parquet(file, columns=[columns.label]) for file in files]).to_series().unique().sort()
+    return [str(value) for value in values]
+
+
+def _parquet_shard(file: Path, classes: list[str]) -> Shard:
+    import polars as pl
+
+    columns = _parquet_columns(file)
+    values = pl.read_parquet(file, columns=[columns.label]).to_series()
+    known = {name: number for number, name in enumerate(classes)}
+    if columns.names is None:
+        values = values.cast(pl.String).replace_strict(known, default=-1)
+    labels = values.cast(pl.Int64).fill_null(-1).to_numpy()
+    if ((labels < 0) | (labels >= len(classes))).any():
+        raise DataError(
+            f"{file}: labels outside the {len(classes)} classes of the training part",
+            hint="are the shards of one data set?",
+        )
+
+    def read() -> Sequence[bytes]:
+        images = pl.read_parquet(file, columns=[columns.image]).to_series()
+        if images.dtype != pl.Binary:
+            images = images.struct.field("bytes")
+        return [one or b"" for one in images]
+
+    return Shard([f"{file.name} row {row}" for row in range(len(labels))], labels, read)
