@@ -22,11 +22,20 @@ from greenml.store import Store
 GREENML = str(Path(sys.executable).with_name("greenml"))
 
 
+NO_NETWORK = """
+import socket
+def refuse(*_, **__): raise AssertionError("a socket was opened")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+"""
+
+
 def environment(folder):
-    """A place of its own: no store, cache or meter of this machine is seen, or seen to."""
+    """A place of its own, without a network: no store, cache or meter of this machine is seen, or seen to."""
     (folder / "tmp").mkdir(exist_ok=True)
+    (folder / "site").mkdir(exist_ok=True)
+    (folder / "site" / "sitecustomize.py").write_text(NO_NETWORK)  # Python runs it in every process that it starts
     own = {"GREENML_STORE": str(folder / "store" / "greenml.duckdb"), "GREENML_CACHE": str(folder / "cache")}
-    return os.environ | own | {"TMPDIR": str(folder / "tmp"), "COLUMNS": "80"}
+    return os.environ | own | {"TMPDIR": str(folder / "tmp"), "PYTHONPATH": str(folder / "site"), "COLUMNS": "80"}
 
 
 def greenml(folder, *arguments, check=True):
@@ -230,6 +239,31 @@ def test_an_interrupted_training_keeps_what_it_has(tmp_path, number):
     assert (row["status"], row["stop_reason"], row["unranked"]) == ("interrupted", "interrupted", "no test accuracy")
     assert row["epochs"] >= 2
     assert (tmp_path / "store" / "runs" / row["run_id"] / "model.pt").exists()
+
+
+def test_a_training_that_is_stopped_before_it_begins_leaves_nothing(tmp_path):
+    process = start(tmp_path, "cnn", "--epochs", "10000")
+    wait_for(process, "run ")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert not list((tmp_path / "store" / "runs").iterdir())
+
+
+@pytest.mark.gpu
+def test_a_gpu_trains_in_fp16_and_is_measured(tmp_path):
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device here")
+    greenml(tmp_path, "train", "cnn", "--fp16", "--device", "cuda", "--epochs", "3")
+
+    store = Store(tmp_path / "store" / "greenml.duckdb")
+    [row] = store.rows("select * from leaderboard join run_totals using (run_id)")
+    assert (row["precision"], row["device"]) == ("fp16", "cuda")
+    assert row["gpu_source"] in ("measured", "apportioned")
+    assert row["gpu_kwh"] > 0
+    assert row["accuracy"] > 0.6
 
 
 def test_two_at_once_share_a_store_and_a_killed_one_shows_as_crashed(tmp_path):
