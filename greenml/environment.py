@@ -20,8 +20,7 @@ def hardware() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "threads": os.cpu_count(),
         "memory_gb": _memory_gb(),
-        "system": platform.platform(),
-        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.machine()}",
     }
 
 

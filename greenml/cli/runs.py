@@ -232,7 +232,7 @@ def energy_in_words(run: Row) -> str:
 def hindsight(optimal: Row) -> str:
     saved = optimal["energy_saved_kwh"]
     words = f"epoch {optimal['epoch']} had {percentage(optimal['accuracy'])} %, within a point of the best"
-    return words if saved is None else f"{words}; after it {format_energy(saved * JOULES_PER_KWH)} more was spent"
+    return f"{words}; after it {format_energy(saved * JOULES_PER_KWH)} more was spent" if saved else words
 
 
 def in_words(values: Row) -> str:

@@ -14,15 +14,16 @@ import typer
 from greenml import config as configs
 from greenml import console
 from greenml.cli.options import JsonOption, StoreOption
+from greenml.cli.screen import Screen
 from greenml.errors import StoreError, UsageError
-from greenml.records import Artifact, Epoch, Notice, Progress, Run, RunEnd, new_run_id
-from greenml.units import JOULES_PER_KWH, co2_g, format_duration, format_energy, format_mass
+from greenml.records import Artifact, Notice, Progress, Run, RunEnd, new_run_id
+from greenml.units import JOULES_PER_KWH, format_energy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from greenml.config import Config
-    from greenml.records import Intensity, Record, Stored
+    from greenml.records import Intensity, Stored
     from greenml.store import Store
 
 INTERRUPTED = 130
@@ -30,12 +31,10 @@ INTERRUPTED = 130
 WRITE_EVERY_S = 1.0
 
 
-def flag(*names: str, help: str, default: str | None = None, metavar: str | None = None, **more: Any) -> Any:
-    """An option whose default is the config's, shown in the help."""
-    key = names[0].removeprefix("--").replace("-", "_")
-    value = configs.DEFAULTS.get(key)
-    shown = default or (str(value) if value not in (None, [], {}) else False)
-    return typer.Option(*names, help=help, metavar=metavar, show_default=shown, **more)
+def flag(*names: str, help: str, default: str | None = None, metavar: str | None = None) -> Any:
+    """An option that is None unless given, so that a config file comes before the default that its help shows."""
+    shown = default or configs.DEFAULTS.get(names[0].removeprefix("--").replace("-", "_"))
+    return typer.Option(*names, help=f"{help} [{shown}]" if shown is not None else help, metavar=metavar)
 
 
 def train(
@@ -132,7 +131,7 @@ def train(
     place = Store(resolve_path(store))
     place.check()
     run_id = new_run_id()
-    with place.claim(run_id) as folder, _Screen(folder, asked.epochs, intensity, quiet=quiet) as screen:
+    with place.claim(run_id) as folder, Screen(folder, asked.epochs, intensity, quiet=quiet) as screen:
         status = _train(asked, intensity, run_id, place, folder, screen)
         if waiting := place.spooled():
             raise StoreError(
@@ -146,7 +145,7 @@ def train(
         raise SystemExit(INTERRUPTED)
 
 
-def _train(config: Config, intensity: Intensity, run_id: str, store: Store, folder: Path, screen: _Screen) -> str:
+def _train(config: Config, intensity: Intensity, run_id: str, store: Store, folder: Path, screen: Screen) -> str:
     """Run it, storing and showing every record as it comes; the status it ended with."""
     from greenml import energy, run
 
@@ -190,119 +189,6 @@ def _until_interrupted(note: Callable[[str], None]) -> Iterator[tuple[Callable[[
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class _Screen:
-    """What a run says on stderr while it lives, and in `run.log`: a bar on a terminal, a line an epoch elsewhere."""
-
-    def __init__(self, folder: Path, num_epochs: int, intensity: Intensity, *, quiet: bool) -> None:
-        self._folder, self._num_epochs, self._intensity, self._quiet = folder, num_epochs, intensity, quiet
-        self._lines: list[str] = []
-        self._has_begun = False
-        self._bar: Any = None
-        self._task: Any = None
-        self._epochs: list[Epoch] = []
-
-    def __enter__(self) -> _Screen:
-        if console.err().is_terminal and not self._quiet:
-            from rich.progress import BarColumn, Progress, TextColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[facts]}"))
-            self._bar = Progress(*columns, console=console.err(), transient=True)
-            self._task = self._bar.add_task("loading libraries", total=None, facts="")
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar:
-            self._bar.stop()
-
-    def note(self, text: str) -> None:
-        """A line for people, kept in the log once there is a run."""
-        if not self._quiet:
-            console.say(text)
-        self._lines.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
-        if self._has_begun:
-            with (self._folder / "run.log").open("a", encoding="utf-8") as log:
-                log.writelines(self._lines)
-            self._lines.clear()
-
-    def show(self, record: Record) -> None:
-        """Whatever a run yields."""
-        match record:
-            case Notice():
-                self.note(record.text)
-            case Run():
-                self._has_begun = True
-                self.note(_describe(record))
-            case Progress() if self._bar:
-                self._bar.update(
-                    self._task,
-                    description=self._title(record),
-                    total=record.total,
-                    completed=record.done,
-                    facts=self._facts(record),
-                )
-            case Epoch():
-                self._epochs.append(record)
-                self.note(self._epoch_line(record))
-            case _:
-                pass
-
-    def _title(self, record: Progress) -> str:
-        return record.what if record.epoch is None else f"epoch {record.epoch}/{self._num_epochs}"
-
-    def _facts(self, record: Progress) -> str:
-        if record.epoch is None:
-            return f"{record.done:,} of {record.total:,}"
-        parts = []
-        if self._epochs:
-            parts.append(f"val {console.percentage(self._epochs[-1].val_accuracy)} %")
-        if record.watts is not None:
-            parts.append(f"{record.watts:.0f} W")
-        if record.energy_j is not None:
-            parts += [format_energy(record.energy_j), format_mass(self._grams(record.energy_j))]
-        left_s = self._left_s(record.epoch - 1 + record.done / record.total)
-        return "  ".join([*parts, *([f"{format_duration(left_s)} left"] if left_s is not None else [])])
-
-    def _left_s(self, epochs_done: float) -> float | None:
-        """By the mean of the epochs so far."""
-        if not self._epochs:
-            return None
-        return (self._num_epochs - epochs_done) * sum(epoch.duration_s for epoch in self._epochs) / len(self._epochs)
-
-    def _epoch_line(self, epoch: Epoch) -> str:
-        width = len(str(self._num_epochs))
-        watts = console.UNKNOWN if epoch.energy_j is None else f"{epoch.energy_j / epoch.duration_s:.0f}"
-        return (
-            f"epoch {epoch.epoch:>{width}}/{self._num_epochs}  val {console.percentage(epoch.val_accuracy):>5} %  "
-            f"loss {epoch.val_loss:.3f}  {format_duration(epoch.duration_s):>7}  {watts:>4} W  "
-            f"{format_energy(epoch.energy_total_j)}  {format_mass(self._grams(epoch.energy_total_j))} so far"
-        )
-
-    def _grams(self, joules: float | None) -> float | None:
-        return None if joules is None else co2_g(joules, self._intensity.g_per_kwh, self._intensity.pue)
-
-
-def _describe(run: Run) -> str:
-    """What is about to be trained, and how its energy is known."""
-    stem = "" if run.stem == "as published" else f", stem {run.stem}"
-    return "\n".join(
-        (
-            f"{run.model}: {run.num_parameters:,} parameters{stem}; {run.precision} on {run.device}, "
-            f"batch {run.batch_size}",
-            f"{run.dataset}: {run.num_train:,} training, {run.num_val:,} validation, {run.num_test:,} test images of "
-            f"{run.image_size} px (resized: {run.resize})",
-            f"energy by {run.meter['meter']}: {_provenance(run.meter)}",
-        )
-    )
-
-
-def _provenance(meter: dict[str, Any]) -> str:
-    """ "CPU estimated (load model, 8 W TDP ...), RAM estimated (...), no GPU"."""
-    return "; ".join(
-        f"{part.upper()} {meter[part]['source']} ({meter[part]['method']})" for part in ("cpu", "gpu", "ram")
-    )
 
 
 def _one_precision(precision: str | None, *, fp16: bool, bf16: bool) -> str | None:
