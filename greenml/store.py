@@ -116,7 +116,7 @@ class Store:
             yield folder
         finally:
             lock.release()
-            if [file.name for file in folder.iterdir()] == ["lock"]:
+            if {file.name for file in folder.iterdir()} <= {"lock"}:
                 shutil.rmtree(folder, ignore_errors=True)
 
     # Reading

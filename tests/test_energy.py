@@ -24,11 +24,11 @@ def _alone_on_this_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-def metered(sensor, windows, *, between_s=0.0, heartbeat_s=1.0):
-    """Phases of windows given as (name, epoch, seconds)."""
+def metered(sensor, windows, *, between_s=0.0, setup_s=0.06, heartbeat_s=1.0):
+    """Phases of windows given as (name, epoch, seconds), after a set-up long enough to be read."""
     with Meter(sensor, run_id="a", heartbeat_s=heartbeat_s) as meter:
         meter.wait_until_ready()
-        time.sleep(0.06)  # a set-up long enough to be read
+        time.sleep(setup_s)
         for name, epoch, seconds in windows:
             with meter.window(name, epoch):
                 time.sleep(seconds)
@@ -62,14 +62,15 @@ def test_known_power_is_found_again_in_every_window():
 
 
 def test_a_window_too_short_to_read_is_split_by_time_and_says_so():
-    phases, _ = metered(ReplaySensor(), [("train", 1, 0.2), ("validate", 1, 0.02), ("train", 2, 0.2)])
+    windows = [("train", 1, 0.3), ("validate", 1, 0.02), ("train", 2, 0.3)]
+    phases, _ = metered(ReplaySensor(min_interval_s=0.2), windows, setup_s=0.3)
 
     _, train, validate, next_train, *_ = phases
     assert train.cpu_source is Source.MEASURED
     assert next_train.cpu_source is Source.APPORTIONED  # its start fell between two readings, too
     assert validate.cpu_source is Source.APPORTIONED
     assert "split by time" in validate.method
-    assert validate.cpu_j == pytest.approx(10 * 0.02, rel=0.2)
+    assert validate.cpu_j == pytest.approx(10 * (validate.ended_at - validate.started_at).total_seconds(), rel=0.02)
     assert validate.ram_source is Source.ESTIMATED
 
 
@@ -190,6 +191,16 @@ def test_another_meter_on_this_machine_is_heard():
 
     assert setup.overlap_s == record.overlap_s == 0
     assert train.overlap_s == pytest.approx(0.1, abs=0.04)
+
+
+def test_a_machine_without_a_place_for_temporary_files_is_metered_all_the_same(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+
+    phases, meter = metered(ReplaySensor(), [("train", 1, 0.06)])
+
+    assert phases[1].joules > 0
+    assert meter.deaf
 
 
 def test_overlapping_others_are_counted_once(monkeypatch):

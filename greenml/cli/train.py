@@ -166,6 +166,8 @@ def _train(config: Config, intensity: Intensity, run_id: str, store: Store, fold
                 status = record.status
         if meter.trouble:
             screen.note(f"the meter fell silent: {meter.trouble}; what it missed is unknown")
+        if meter.deaf:
+            screen.note(f"whether another run shared this machine is not known: {meter.deaf}")
     return status
 
 

@@ -124,6 +124,8 @@ class Meter:
         """UTC, naive: the first moment of the first phase, and the last of the latest that has ended."""
         self.trouble: str | None = None
         """What went wrong with the sensor, in words; None while all is well."""
+        self.deaf: str | None = None
+        """Why other meters on this machine cannot be heard; None where they can."""
 
     # -- what a run calls ------------------------------------------------------------------------------------------
 
@@ -226,7 +228,10 @@ class Meter:
             self._sensor.start()
         except SensorError as error:
             self.trouble = str(error)
-        self._presence.announce()
+        try:
+            self._presence.announce()
+        except OSError as error:
+            self.deaf = str(error)
         self._read(by_heartbeat=False)
         self._began = self._last.at if self._last else self._clock()
         self.started_at = datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=self._clock() - self._began)

@@ -29,7 +29,7 @@ class Presence:
         self._lock = FileLock(self._file.with_suffix(".lock"), mode=0o666)
 
     def announce(self) -> None:
-        """From here on this machine is being metered."""
+        """From here on this machine is being metered. Raises OSError where nothing can be written."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with suppress(PermissionError):  # another user made it, and made it open to all
             self._folder.chmod(0o1777)
@@ -40,12 +40,15 @@ class Presence:
 
     def alive(self) -> None:
         """A sign of life, in case this process is killed."""
-        os.utime(self._file)
+        with suppress(OSError):  # somebody tidied up; the others then hear of us by the lock
+            os.utime(self._file)
 
     def leave(self) -> None:
         """The metering is over."""
-        self._file.write_text(json.dumps([self._began, time.time()]))
-        self._lock.release()
+        if self._lock.is_locked:
+            with suppress(OSError):
+                self._file.write_text(json.dumps([self._began, time.time()]))
+            self._lock.release()
 
     def overlap_s(self, start: float, end: float) -> float:
         """Seconds of [start, end] (Unix time) during which at least one other meter ran here."""
