@@ -44,9 +44,9 @@ def err() -> Console:
 
 
 def say(text: str) -> None:
-    """One line for people, as it is: no markup, no wrapping."""
+    """For people, as it is: no markup; a terminal wraps it between words."""
     if sys.stderr.isatty():
-        err().print(text, markup=False, soft_wrap=True)  # keeps clear of a progress bar
+        err().print(text, markup=False)  # keeps clear of a progress bar
     else:
         print(text, file=sys.stderr, flush=True)
 

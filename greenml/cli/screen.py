@@ -25,6 +25,7 @@ class Screen:
         self._bar: Any = None
         self._task: Any = None
         self._epochs: list[Epoch] = []
+        self._first_epoch_began: float | None = None
 
     def __enter__(self) -> Screen:
         if console.err().is_terminal and not self._quiet:
@@ -85,14 +86,18 @@ class Screen:
             parts.append(f"{record.watts:.0f} W")
         if record.energy_j is not None:
             parts += [format_energy(record.energy_j), format_mass(self._grams(record.energy_j))]
-        left_s = self._left_s(record.epoch - 1 + record.done / record.total)
+        left_s = self._left_s(record.epoch, record.done / record.total)
         return "  ".join([*parts, *([f"{format_duration(left_s)} left"] if left_s is not None else [])])
 
-    def _left_s(self, epochs_done: float) -> float | None:
-        """By the mean of the epochs so far."""
-        if not self._epochs:
+    def _left_s(self, epoch: int, share: float) -> float | None:
+        """By the mean of the epochs so far; in the first by the part of it that is done."""
+        if self._first_epoch_began is None:
+            self._first_epoch_began = time.monotonic()
             return None
-        return (self._num_epochs - epochs_done) * sum(epoch.duration_s for epoch in self._epochs) / len(self._epochs)
+        durations = [epoch.duration_s for epoch in self._epochs] or [
+            (time.monotonic() - self._first_epoch_began) / share
+        ]
+        return (self._num_epochs - (epoch - 1 + share)) * sum(durations) / len(durations)
 
     def _epoch_line(self, epoch: Epoch) -> str:
         width = len(str(self._num_epochs))
