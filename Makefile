@@ -30,7 +30,7 @@ types: install
 floors: install
 	$(BIN)/lint-imports
 
-bench: install ## speed and memory, with n and spread
+bench: install ## speed, with n and spread
 	$(BIN)/python tests/bench.py
 
 docs: install ## fill every output block of the README again

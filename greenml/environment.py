@@ -40,7 +40,8 @@ def git() -> tuple[str | None, bool | None]:
     commit = _git("rev-parse", "HEAD")
     if commit is None:
         return None, None
-    return commit, bool(_git("status", "--porcelain"))
+    changes = _git("status", "--porcelain")
+    return commit, None if changes is None else bool(changes)
 
 
 def command() -> str:

@@ -43,10 +43,14 @@ class DataError(GreenMLError):
     exit_code = 5
 
 
-class DivergedError(GreenMLError):
-    """The loss left the numbers."""
+class TrainingError(GreenMLError):
+    """A training that cannot go on; its run ends as failed, for `stop_reason`."""
 
     exit_code = 5
+
+    def __init__(self, message: str, *, hint: str, stop_reason: str) -> None:
+        super().__init__(message, hint=hint)
+        self.stop_reason = stop_reason
 
 
 def nearest(word: str, known: Iterable[str], *, otherwise: str, limit: int = 3) -> str:

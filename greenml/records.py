@@ -134,7 +134,7 @@ class Phase:
     method: str
     """How the joules are known, in one line."""
     error_j: float | None
-    """Bound on the error of the joules of this phase; None where no bound is known (every estimate)."""
+    """Bound on the error of those components that a counter gave; None where there are none: a model has no bound."""
     overlap_s: float
     """Seconds of this phase during which another greenml meter ran on this machine."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from greenml import config as configs
 from greenml import environment
-from greenml.errors import DivergedError
+from greenml.errors import TrainingError
 from greenml.records import Epoch, Phase, Progress, Record, Run, RunEnd, Source
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def train(
 
     Leaves `config.yaml` and `model.pt` (the checkpoint that validation chose) in `folder`. `interrupted` is asked
     after every batch; the run then ends in good order, without a test. Raises UsageError for what cannot be trained and
-    DataError for what cannot be read; DivergedError, after the RunEnd, when the loss leaves the numbers.
+    DataError for what cannot be read; TrainingError, after the RunEnd, when the loss leaves the numbers or memory ends.
     """
     from greenml.learn import artifact, precision
     from greenml.learn.loop import evaluate
@@ -68,24 +68,24 @@ def train(
             if fit is None:
                 reason = "interrupted"
                 break
-            with meter.window("validate", epoch=number) as last_seq:
-                score = setup.learner.evaluate(setup.val)
+            with meter.window("validate", epoch=number):
+                score = setup.learner.evaluate(setup.val, number)
             if best is None or score.accuracy > best.val_accuracy:
-                with meter.window("checkpoint", epoch=number) as last_seq:
+                with meter.window("checkpoint", epoch=number):
                     artifact.save(model_file, setup.learner.averaged, setup.description, run_id=run_id, epoch=number)
             epoch = _epoch(run_id, number, fit, score, time.perf_counter() - began)
             best = max(best or epoch, epoch, key=lambda one: one.val_accuracy)  # the earlier one of equals
-            books.expect(epoch, last_seq)
+            books.expect(epoch, meter.last_seq)
             yield from books.settle()
             if reason := _rule_that_stops(config, epoch, best):
                 break
         if reason != "interrupted":
             with meter.window("test"):
                 model, _ = artifact.load(model_file)
-                test = evaluate(model.to(device), setup.test, setup.config.precision, device)
-    except DivergedError:
+                test = evaluate(model.to(device), setup.test, config.batch_size, setup.config.precision, device)
+    except TrainingError as error:
         yield from books.close()
-        yield _end(run_id, meter, "failed", "nan-loss", best, None)
+        yield _end(run_id, meter, "failed", error.stop_reason, best, None)
         raise
     yield from books.close()
     yield _end(run_id, meter, "interrupted" if reason == "interrupted" else "done", reason or "epochs", best, test)

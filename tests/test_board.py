@@ -50,7 +50,8 @@ def fill(db: Store) -> None:
         db, B, [0.9], [7200.0], model="mobilenetv2_050", precision="bf16", started_at=STARTED_AT + timedelta(hours=1)
     )
     record(db, C, [0.1], [36.0], started_at=STARTED_AT + timedelta(hours=2))
-    record(db, D, [0.8], [36e6], dataset="folder:/a rather/long path/to some pets", started_at=STARTED_AT)
+    pets = {"dataset": "folder:/a rather/long path/to some pets", "data_hash": "d2", "split_hash": "s2"}
+    record(db, D, [0.8], [36e6], started_at=STARTED_AT, **pets)
     record(db, "e" * 12, [0.8], [3600.0], ended=False)
 
 
@@ -168,6 +169,13 @@ def test_splits_are_told_apart(db: Store, greenml: Greenml) -> None:
     _, out, _ = greenml("board")
     assert "digits (data d1, split s1)" in out
     assert "digits (data d1, split anothe)" in out
+
+
+def test_the_same_images_are_one_contest_whatever_they_were_called(db: Store, greenml: Greenml) -> None:
+    record(db, A, [0.9], [1e5], dataset="parquet:here")
+    record(db, B, [0.9], [2e5], dataset="parquet:/elsewhere/here")
+    rows = json.loads(greenml("board", "--json")[1])
+    assert {row["run_id"]: row["rank"] for row in rows} == {A: 1, B: 2}
 
 
 def test_csv_holds_the_same_rows(db: Store, greenml: Greenml, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from greenml import config as configs
-from greenml.errors import DataError, DivergedError, UsageError
+from greenml.errors import DataError, TrainingError, UsageError
 from greenml.learn import artifact, batches, data, decode, models, precision
 from greenml.learn.setup import prepare
 from greenml.records import Notice, Progress
@@ -167,7 +167,7 @@ def test_parquet_shards_have_names_parts_and_pixels(tmp_path):
 
     assert found.classes == ["red", "blue"]
     assert (found.num_train, len(found.labels), found.image_size) == (30, 36, 8)
-    assert found.resize == "none: all images are 8 px"
+    assert found.resize == "none: all are 8 px"
     assert found.images[0].tolist() == [[[255, 0, 0]] * 8] * 8
     assert found.images[1, 0, 0].tolist() == [0, 0, 255]
     assert found.labels[:4].tolist() == [0, 1, 0, 1]
@@ -225,17 +225,58 @@ def test_other_content_is_another_cache(tmp_path):
     assert load(f"folder:{tmp_path / 'f'}").data_hash != before
 
 
-def test_corrupt_images_are_named_and_left_out(tmp_path):
-    folder(tmp_path / "f")
-    (tmp_path / "f" / "red" / "05.png").write_bytes(b"not an image")
-    (tmp_path / "f" / "red" / "06.png").write_bytes(png((255, 0, 0))[:40])
+def test_corrupt_images_are_named_and_in_no_split(tmp_path):
+    folder(tmp_path / "f" / "train", num=20)
+    folder(tmp_path / "f" / "test")
+    (tmp_path / "f" / "train" / "red" / "05.png").write_bytes(b"not an image")
+    (tmp_path / "f" / "test" / "red" / "06.png").write_bytes(png((255, 0, 0))[:40])
 
     said, found = finish(data.load(f"folder:{tmp_path / 'f'}", None))
+    splits = data.split(found, 0.1, 0)
 
     [notice] = [word for word in said if isinstance(word, Notice)]
     assert "2 corrupt images left out" in notice.text
     assert "05.png" in notice.text
-    assert len(found.labels) == len(found.images) == found.num_train == 22
+    assert found.num_train == 40
+    assert len(splits.train) + len(splits.val) == 39
+    assert len(splits.test) == 23
+    assert (found.labels[np.concatenate(splits[:3])] >= 0).all()
+    assert splits.test.min() >= 40
+
+
+def test_a_cache_is_found_again_under_another_name(tmp_path, monkeypatch):
+    """The content is what names it; what is corrupt in it stays out, whatever the files are called now."""
+    folder(tmp_path / "f")
+    (tmp_path / "f" / "red" / "05.png").write_bytes(b"not an image")
+    first = load(f"folder:{tmp_path / 'f'}")
+    (tmp_path / "f").rename(tmp_path / "g")
+    monkeypatch.setattr(decode, "_to_array", None)
+
+    second = load(f"folder:{tmp_path / 'g'}")
+
+    assert second.data_hash == first.data_hash
+    assert second.labels.tolist() == first.labels.tolist()
+
+
+def test_deep_images_keep_their_shades(tmp_path):
+    folder(tmp_path / "f")
+    deep = np.full((8, 8), 100 * 256, np.uint16)
+    Image.fromarray(deep).save(tmp_path / "f" / "blue" / "00.png")
+
+    assert load(f"folder:{tmp_path / 'f'}").images[0].tolist() == [[[100] * 3] * 8] * 8
+
+
+@pytest.mark.parametrize("names", [("a_train", "a_test"), ("train/0000", "test/0000"), ("train-0", "validation-0")])
+def test_parts_are_known_by_their_names(tmp_path, names):
+    parquet(tmp_path / "d" / f"{names[0]}.parquet", 30)
+    parquet(tmp_path / "d" / f"{names[1]}.parquet", 10)
+
+    said, found = finish(data.load(f"parquet:{tmp_path / 'd'}", None))
+
+    assert (found.num_train, len(found.labels)) == (30, 40)
+    assert any(isinstance(word, Notice) and "used as the test part" in word.text for word in said) == (
+        "validation" in names[1]
+    )
 
 
 def test_the_cache_must_fit_the_disk(tmp_path, monkeypatch):
@@ -347,7 +388,7 @@ def test_every_epoch_counts():
 
     for one, other in zip(short.learner.averaged.parameters(), long.learner.averaged.parameters(), strict=True):
         assert torch.equal(one, other)
-    assert short.learner.evaluate(short.val).accuracy > 0.6
+    assert short.learner.evaluate(short.val, 1).accuracy > 0.6
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
@@ -355,7 +396,7 @@ def test_it_learns(optimizer):
     fits, setup = train(3, optimizer=optimizer)
 
     assert fits[-1].loss < fits[0].loss
-    assert setup.learner.evaluate(setup.test).accuracy > 0.6
+    assert setup.learner.evaluate(setup.test, 1).accuracy > 0.6
 
 
 def test_without_averaging_the_weights_are_the_raw_ones():
@@ -366,7 +407,7 @@ def test_without_averaging_the_weights_are_the_raw_ones():
 
 
 def test_a_loss_that_leaves_the_numbers_stops_the_training():
-    with pytest.raises(DivergedError, match="diverged"):
+    with pytest.raises(TrainingError, match="diverged"):
         train(3, optimizer="sgd", lr=1e5)
 
 

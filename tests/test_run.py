@@ -14,7 +14,7 @@ from greenml import config as configs
 from greenml import records, run
 from greenml.energy import Meter
 from greenml.energy.replay import ReplaySensor
-from greenml.errors import DivergedError
+from greenml.errors import TrainingError
 from greenml.records import Epoch, Notice, Phase, Progress, Run, RunEnd, Source
 
 
@@ -125,7 +125,7 @@ def test_an_interrupted_run_ends_in_good_order_and_tests_nothing(tmp_path):
 
 def test_a_diverged_run_says_so_before_it_fails(tmp_path):
     rows = deque()
-    with pytest.raises(DivergedError):
+    with pytest.raises(TrainingError):
         rows.extend(records_of(tmp_path / "r", optimizer="sgd", lr=1e5))
 
     assert (rows[-1].status, rows[-1].stop_reason) == ("failed", "nan-loss")

@@ -23,8 +23,10 @@ GREENML = str(Path(sys.executable).with_name("greenml"))
 
 
 NO_NETWORK = """
-import socket
-def refuse(*_, **__): raise AssertionError("a socket was opened")
+import pathlib, socket
+def refuse(*arguments, **_):  # libraries swallow exceptions, so it is the file that tells
+    pathlib.Path(__file__).with_name("asked").write_text(repr(arguments))
+    raise OSError("no network")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 """
 
@@ -134,6 +136,12 @@ def test_its_phases_tile_its_time(trained):
     assert phases[0]["started_at"] == row["started_at"]
     assert phases[-1]["ended_at"] == row["ended_at"]
     assert all(a["ended_at"] == b["started_at"] for a, b in pairwise(phases))
+
+
+def test_it_asked_no_network(trained):
+    _, store, *_ = trained
+
+    assert not (store.path.parent.parent / "site" / "asked").exists()
 
 
 def test_it_leaves_its_files(trained):
@@ -271,7 +279,9 @@ def test_two_at_once_share_a_store_and_a_killed_one_shows_as_crashed(tmp_path):
     killed = start(tmp_path, "cnn", "--epochs", "10000")
     wait_for(killed, "epoch     1/10000")
     other = start(tmp_path, "cnn", "--epochs", "2", "--seed", "1")
-    while "running" not in greenml(tmp_path, "board", "--all", "--json").stdout:
+    deadline = time.monotonic() + 60
+    while greenml(tmp_path, "board", "--all", "--json").stdout.count('"running"') < 2:
+        assert time.monotonic() < deadline
         time.sleep(0.2)
     _, said = other.communicate(timeout=120)
     killed.kill()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import sys
 import time
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from greenml import console
+from greenml import console, exchange
 from greenml.cli.options import (
     EVERYTHING,
     FIRST_RUN,
@@ -97,13 +96,14 @@ def board(
             chosen.*,
             {"" if target is None else "reached.energy_to_acc_kwh,"}
             count(*) over contest as _in_contest,
+            min(dataset) over contest as _title,
             {COUNTS},
             row_number() over (contest order by {order}, started_at desc, run_id) as _place
         from chosen {joined}
         where {"true" if everything else f"not {UNFINISHED}"}
-        window contest as (partition by dataset, data_hash, split_hash)
+        window contest as (partition by data_hash, split_hash)
         qualify _place <= ?
-        order by dataset, data_hash, split_hash, _place
+        order by _title, data_hash, split_hash, _place
     """
     binds = [*values, *([] if target is None else [target]), limit]
 
@@ -158,10 +158,7 @@ def public(row: Row) -> Row:
 
 def write_csv(path: Path, rows: list[Row]) -> None:
     try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0] if rows else [])
-            writer.writeheader()
-            writer.writerows({**console.plain(row), "tags": " ".join(row["tags"])} for row in rows)
+        exchange.write_csv(path, [{**console.plain(row), "tags": " ".join(row["tags"])} for row in rows])
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}", hint="choose another file for --csv") from error
     console.say(f"{len(rows)} runs are in {path}")
@@ -186,10 +183,10 @@ def keep_drawing(draw: Any) -> None:
 def page(db: Store, rows: list[Row], target: float | None, everything: bool) -> tuple[list[Table], list[str]]:
     """A table for each data set and split, and what is to be said about them."""
     contests = [list(group) for _, group in itertools.groupby(rows, lambda row: contest(row))]
-    names = [group[0]["dataset"] for group in contests]
+    names = [group[0]["_title"] for group in contests]
     tables, notes = [], []
     for group in contests:
-        title, first = group[0]["dataset"], group[0]
+        title, first = group[0]["_title"], group[0]
         if names.count(title) > 1:
             title += f" (data {first['data_hash'][:6]}, split {first['split_hash'][:6]})"
         tables.append(console.table(columns(target), group, title=title))
@@ -203,8 +200,9 @@ def page(db: Store, rows: list[Row], target: float | None, everything: bool) -> 
     return tables, notes
 
 
-def contest(row: Row) -> tuple[str, str, str]:
-    return row["dataset"], row["data_hash"], row["split_hash"]
+def contest(row: Row) -> tuple[str, str]:
+    """Runs are compared on the same images, split in the same way, whatever their data set was called."""
+    return row["data_hash"], row["split_hash"]
 
 
 def columns(target: float | None) -> list[Column]:

@@ -41,9 +41,9 @@ class Screen:
         if self._bar:
             self._bar.stop()
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *, always: bool = False) -> None:
         """A line for people, kept in the log once there is a run."""
-        if not self._quiet:
+        if always or not self._quiet:
             console.say(text)
         self._lines.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
         if self._has_begun:
@@ -55,7 +55,7 @@ class Screen:
         """Whatever a run yields."""
         match record:
             case Notice():
-                self.note(record.text)
+                self.note(record.text, always=True)  # --quiet is about progress; no fallback goes unannounced
             case Run():
                 self._has_begun = True
                 self.note(_describe(record))

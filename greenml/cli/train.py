@@ -66,7 +66,7 @@ def train(
             "--image-size",
             metavar="PX",
             help="Scale the shorter side, crop the centre.",
-            default="their own up to 64, else 224",
+            default="their own up to 64, else 224; digits 16",
         ),
     ] = None,
     model_arg: Annotated[
@@ -156,8 +156,9 @@ def _train(config: Config, intensity: Intensity, run_id: str, store: Store, fold
             screen.show(record)
             if isinstance(record, Run):
                 begun()
-            if not isinstance(record, Progress | Notice):
-                pending.append(record)
+            if isinstance(record, Progress | Notice):
+                continue
+            pending.append(record)
             # An epoch of digits takes 0.2 s and a write 30 ms: rows of short epochs travel together.
             if isinstance(record, Run | RunEnd) or time.monotonic() - written >= WRITE_EVERY_S:
                 store.write(pending)
@@ -248,11 +249,17 @@ def _leave_files(store: Store, run_id: str, folder: Path) -> str | None:
     from greenml.cli import runs
 
     known = runs.everything(store, run_id)
+    del known["artifacts"]  # the files are only being made
     epochs = known["epoch_rows"]
     exchange.write_csv(folder / "epochs.csv", epochs)
     exchange.write_json(folder / "epochs.json", console.plain(epochs))
     exchange.write_json(folder / "summary.json", console.plain(known))
-    trouble = _draw_curves(folder / "curves.png", known) if epochs else "no epoch was finished: no curves"
+    trouble = None if epochs else "no epoch was finished: no curves"
+    if epochs:
+        try:
+            _draw_curves(folder / "curves.png", known)
+        except (ImportError, ValueError) as error:  # Altair says by ValueError that vl-convert is missing
+            trouble = f"no curves were drawn: {error}"
     files = sorted(file for file in folder.iterdir() if file.name != "lock")
     relative = folder.relative_to(store.path.parent)
     store.write(
@@ -262,11 +269,9 @@ def _leave_files(store: Store, run_id: str, folder: Path) -> str | None:
     return trouble
 
 
-def _draw_curves(path: Path, run: dict[str, Any]) -> str | None:
-    try:
-        from greenml import plots
-    except ImportError as error:
-        return f"no curves were drawn: {error.name} is not installed"
+def _draw_curves(path: Path, run: dict[str, Any]) -> None:
+    from greenml import plots
+
     accuracy = "" if run["accuracy"] is None else f"{console.percentage(run['accuracy'])} % test accuracy, "
     energy = (
         "energy unknown"
@@ -280,7 +285,6 @@ def _draw_curves(path: Path, run: dict[str, Any]) -> str | None:
         best_epoch=run["best_epoch"],
     )
     plots.save_png(chart, path)
-    return None
 
 
 def _show_result(store: Store, run_id: str, folder: Path, *, json: bool) -> None:

@@ -1,4 +1,4 @@
-"""CodeCarbon as a sensor: one offline tracker, flushed at every reading, heard through a handler of our own."""
+"""CodeCarbon as a sensor, heard through a handler of our own; NVIDIA GPUs are read off their counters directly."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import tempfile
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from greenml.energy import nvml
 from greenml.energy.sensor import Component, Reading, SensorError
 from greenml.records import Source
 from greenml.units import JOULES_PER_KWH
@@ -14,7 +15,8 @@ from greenml.units import JOULES_PER_KWH
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-NVML_PERIOD_S = 0.1  # GPU energy counters tick about every 100 ms
+    from greenml.energy.nvml import NvmlCounters
+
 RAPL_PERIOD_S = 0.001
 
 CPU_METHODS = {
@@ -30,15 +32,16 @@ class CodeCarbonSensor:
     Every setting is passed explicitly: CodeCarbon would fill what is missing from `CODECARBON_*` variables and
     `.codecarbon.config`, which would change the figures unseen. It multiplies PUE into joules, so it always gets 1, and
     its grams are not used: greenml derives them from joules. Readings are differences of one running total, so they add
-    up to it exactly. No method of the tracker raises: a reading counts only when the handler was called.
+    up to it exactly. No method of the tracker raises: a reading counts only when the handler was called. Where a GPU
+    stays silent CodeCarbon counts 0 J and does not say so, hence the counters of our own.
     """
 
-    min_interval_s = 0.05
-    """`flush()` skips measuring within 50 ms of the last sample (codecarbon 3.3.2)."""
-
     def __init__(self) -> None:
+        # `flush()` skips measuring within 50 ms of the last sample (codecarbon 3.3.2).
+        self.min_interval_s = 0.05
         self._latest: Any = None
         self._tracker: Any = None
+        self._counters: NvmlCounters | None = None
         self._components = {
             name: Component(Source.UNKNOWN, "the meter did not start") for name in ("cpu", "gpu", "ram")
         }
@@ -91,7 +94,14 @@ class CodeCarbonSensor:
         )
         self._tracker.start()
         self.read()  # a throw-away: the first flush loads pandas and the tables
-        self._components = self._describe_components()
+        try:
+            self._counters = nvml.open_counters()
+            gpu = _gpu(self._counters, self._hardware("GPU"))
+        except SensorError as error:
+            gpu = Component(Source.UNKNOWN, str(error))
+        if self._counters:
+            self.min_interval_s = 1.2 * nvml.PERIOD_S  # a tick at least between two readings
+        self._components = {"cpu": self._cpu(), "gpu": gpu, "ram": _ram(self._hardware("RAM"))}
 
     def components(self) -> Mapping[str, Component]:
         return self._components
@@ -108,7 +118,7 @@ class CodeCarbonSensor:
         total = self._latest
         return Reading(
             cpu_j=total.cpu_energy * JOULES_PER_KWH,
-            gpu_j=total.gpu_energy * JOULES_PER_KWH,
+            gpu_j=self._counters.read_j() if self._counters else total.gpu_energy * JOULES_PER_KWH,
             ram_j=total.ram_energy * JOULES_PER_KWH,
         )
 
@@ -116,33 +126,37 @@ class CodeCarbonSensor:
         if self._tracker is not None:
             self._tracker.stop()
 
-    def _describe_components(self) -> dict[str, Component]:
-        """CodeCarbon keeps no provenance of its own: it is read off the hardware objects it built."""
+    def _hardware(self, kind: str) -> Any:
+        """What CodeCarbon built for a component: it keeps no provenance, so that has to be read off its objects."""
+        return next((part for part in self._tracker._hardware if type(part).__name__ == kind), None)
+
+    def _cpu(self) -> Component:
         from codecarbon.core.cpu import DEFAULT_POWER_PER_CORE
 
-        parts = {type(part).__name__: part for part in self._tracker._hardware}
+        part = self._hardware("CPU")
+        if part is None:
+            return Component(Source.ESTIMATED, "power model of the chip")
+        if part._mode in CPU_METHODS:
+            return Component(*CPU_METHODS[part._mode])
         threads, sockets = self._tracker._conf["cpu_count"], self._tracker._conf["cpu_physical_count"]
         assumed_w = DEFAULT_POWER_PER_CORE * threads * sockets  # what CodeCarbon takes for a CPU that it does not know
-        return {"cpu": _cpu(parts.get("CPU"), assumed_w), "gpu": _gpu(parts.get("GPU")), "ram": _ram(parts.get("RAM"))}
+        unlisted = part._is_generic_tdp or part._tdp == assumed_w
+        origin = "assumed for an unlisted CPU" if unlisted else "listed for this CPU"
+        model = "load model" if part._mode == "cpu_load" else "constant"
+        return Component(Source.ESTIMATED, f"{model}, {part._tdp:g} W TDP {origin}")
 
 
-def _cpu(part: Any, assumed_w: float) -> Component:
-    if part is None:
-        return Component(Source.ESTIMATED, "power model of the chip")
-    if part._mode in CPU_METHODS:
-        return Component(*CPU_METHODS[part._mode])
-    unknown_cpu = part._is_generic_tdp or part._tdp == assumed_w
-    origin = "assumed for an unlisted CPU" if unknown_cpu else "listed for this CPU"
-    model = "load model" if part._mode == "cpu_load" else "constant"
-    return Component(Source.ESTIMATED, f"{model}, {part._tdp:g} W TDP {origin}")
-
-
-def _gpu(part: Any) -> Component:
+def _gpu(counters: NvmlCounters | None, part: Any) -> Component:
+    if counters:
+        plural = "s" if counters.num_gpus > 1 else ""
+        return Component(
+            Source.MEASURED, f"NVML energy counter{plural} of {counters.num_gpus} GPU{plural}", nvml.PERIOD_S
+        )
     if part is None:
         return Component(Source.ABSENT, "no GPU that CodeCarbon can read")
-    if any(device._use_power_fallback for device in part.devices.devices):
-        return Component(Source.ESTIMATED, "polled GPU power: no energy counter")
-    return Component(Source.MEASURED, "NVML energy counter", NVML_PERIOD_S)
+    if not part.devices.devices:
+        return Component(Source.UNKNOWN, "a GPU driver without a GPU that answers")
+    return Component(Source.ESTIMATED, "GPU power polled by CodeCarbon")
 
 
 def _ram(part: Any) -> Component:

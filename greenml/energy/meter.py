@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 HEARTBEAT_S = 1.0
 """Counters wrap, screens want watts, and a killed run counts to its last heartbeat."""
 
-SEAM_S = 1e-3
+SEAM_S = 5e-3
 """Less than this between two windows is no phase: the next window starts where the last one ended."""
+
+DURABLE_S = 10.0
+"""A longer phase is cut here, so that its caller can store it: a process that is killed loses no more than this."""
 
 MAX_FAILURES = 3
 """Readings that fail in a row before the meter is called broken."""
@@ -74,6 +77,7 @@ class _Switch:
     epoch: int | None
     between: bool = False
     final: bool = False
+    asked_at: float = 0.0
     done: Future[int] = field(default_factory=Future)
 
 
@@ -103,6 +107,7 @@ class Meter:
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self._sensor = sensor
+        self._bug: BaseException | None = None
         self._run_id, self._segment = run_id, segment
         self._clock, self._heartbeat_s = clock, heartbeat_s
         self._device = "cpu"
@@ -120,10 +125,14 @@ class Meter:
         self._latest: tuple[float | None, float | None] = (None, None)
         self._num_windows = 0
         self._num_failures = 0
+        self._answered_at = 0.0
+        self._peak_w = dict.fromkeys(COMPONENTS, 0.0)
         self.started_at = self.ended_at = datetime.now(UTC).replace(tzinfo=None)
         """UTC, naive: the first moment of the first phase, and the last of the latest that has ended."""
         self.trouble: str | None = None
         """What went wrong with the sensor, in words; None while all is well."""
+        self.last_seq = 0
+        """Of the last phase of the window that closed last."""
         self.deaf: str | None = None
         """Why other meters on this machine cannot be heard; None where they can."""
 
@@ -152,13 +161,13 @@ class Meter:
         self._device, self._synchronize = device, synchronize
 
     @contextmanager
-    def window(self, name: str, epoch: int | None = None) -> Iterator[int]:
-        """Book what happens inside under `name`. Yields the `seq` that its phase will have."""
-        seq = self._switch(_Switch(name, epoch))
+    def window(self, name: str, epoch: int | None = None) -> Iterator[None]:
+        """Book what happens inside under `name`; its last phase is then that of `last_seq`."""
+        self._switch(_Switch(name, epoch))
         try:
-            yield seq
+            yield
         finally:
-            self._switch(_Switch("record", epoch, between=True))
+            self.last_seq = self._switch(_Switch("record", epoch, between=True)) - 1
 
     def finish(self) -> None:
         """Close the last phase at `ended_at`; after this `phases` gives all that are left."""
@@ -195,8 +204,14 @@ class Meter:
 
     def _switch(self, request: _Switch) -> int:
         self._synchronize()
+        request.asked_at = self._clock()
         self._requests.put(request)
-        return request.done.result()
+        while True:
+            try:
+                return request.done.result(timeout=1.0)
+            except TimeoutError:
+                if self._bug:
+                    raise self._bug from None
 
     # -- what the measuring thread does ----------------------------------------------------------------------------
 
@@ -204,24 +219,40 @@ class Meter:
         try:
             self._start()
             self._ready.set_result(None)
-            while True:
+            while (request := self._next()) is not None:
                 try:
-                    request = self._requests.get(timeout=self._heartbeat_s)
-                except queue.Empty:
-                    self._read(by_heartbeat=True)
-                    self._presence.alive()
-                    continue
-                if request is None:
-                    break
-                request.done.set_result(self._handle(request))
+                    seq = self._handle(request)
+                except BaseException as error:
+                    request.done.set_exception(error)
+                    raise
+                self._answered_at = self._clock()
+                request.done.set_result(seq)
             self._presence.leave()
             self._sensor.stop()
         except BaseException as error:  # noqa: BLE001
             # A bug in the meter must surface where the run waits for it, not hang the run.
+            self._bug = error
             if not self._ready.done():
                 self._ready.set_exception(error)
-            while (request := self._requests.get()) is not None:
-                request.done.set_exception(error)
+
+    def _next(self) -> _Switch | None:
+        """What the run asks for next; until then, readings so that no boundary stays unread and no counter wraps."""
+        while True:
+            try:
+                return self._requests.get(timeout=self._sensor.min_interval_s if self._unread else self._heartbeat_s)
+            except queue.Empty:
+                self._read(by_heartbeat=not self._unread)
+                self._cut_what_is_long()
+            finally:
+                self._presence.alive()
+
+    def _cut_what_is_long(self) -> None:
+        """Store a long phase piecewise: each piece is a phase of the same name."""
+        current = self._windows[-1]
+        if self._last and self._last.at - current.start.at >= DURABLE_S:
+            current.end = self._boundary(self._last)
+            self._settle()
+            self._open(current.name, current.epoch, current.between, current.end)
 
     def _start(self) -> None:
         try:
@@ -239,7 +270,7 @@ class Meter:
 
     def _handle(self, request: _Switch) -> int:
         current = self._windows[-1]
-        seam = current.between and current.seq > 0 and self._clock() - current.start.at < SEAM_S
+        seam = current.between and current.seq > 0 and request.asked_at - self._answered_at < SEAM_S
         if seam and not request.final:
             current.name, current.epoch, current.between = request.name, request.epoch, request.between
             return current.seq
@@ -288,11 +319,19 @@ class Meter:
         sample = _Sample(self._clock(), {name: getattr(reading, f"{name}_j") for name in COMPONENTS}, by_heartbeat)
         if self._first and self._last:
             self._resolve(self._last, sample)
-            used_j = _total(_difference(sample.joules, self._last.joules))
-            total_j = _total(_difference(sample.joules, self._first.joules))
-            self._latest = (None if used_j is None else used_j / (sample.at - self._last.at), total_j)
+            self._note_power(self._first, self._last, sample)
         self._first, self._last = self._first or sample, sample
         return sample
+
+    def _note_power(self, first: _Sample, before: _Sample, now: _Sample) -> None:
+        used, seconds = _difference(now.joules, before.joules), now.at - before.at
+        for name, joules in used.items():
+            self._peak_w[name] = max(self._peak_w[name], (joules or 0.0) / seconds)
+        if any(part.source is Source.UNKNOWN for part in self._components().values()):
+            self._latest = (None, None)
+        else:
+            used_j = _total(used)
+            self._latest = (None if used_j is None else used_j / seconds, _total(_difference(now.joules, first.joules)))
 
     def _resolve(self, before: _Sample, after: _Sample) -> None:
         """Split what was used between two samples by time, at the boundaries that fell there."""
@@ -352,22 +391,20 @@ class Meter:
             gpu_source=sources["gpu"],
             ram_source=sources["ram"],
             method=method + ("; split by time" if window.is_split else ""),
-            error_j=self._error_j(window, end, joules, sources),
+            error_j=self._error_j(window, end, sources),
             overlap_s=self._presence.overlap_s(_unix(started_at), _unix(ended_at)),
         )
 
-    def _error_j(self, window: _Window, end: _Boundary, joules: Joules, sources: dict[str, Source]) -> float | None:
-        """A counter may be one tick off at each end; a split boundary may be off by all that was shared there."""
-        if {Source.ESTIMATED, Source.UNKNOWN} & set(sources.values()):
-            return None
-        components, seconds = self._components(), end.at - window.start.at
-        error = 0.0
-        for name, used in joules.items():
+    def _error_j(self, window: _Window, end: _Boundary, sources: dict[str, Source]) -> float | None:
+        """Of what is counted: at each end one tick at the highest power so far, and all that was shared where split."""
+        components, error = self._components(), None
+        for name, source in sources.items():
+            if source not in (Source.MEASURED, Source.APPORTIONED):
+                continue
+            error = error or 0.0
             for boundary in (window.start, end):
-                if boundary.shared is not None:
-                    error += _known(boundary.shared[name])
-                else:
-                    error += (components[name].period_s or 0.0) * _known(used) / seconds
+                tick_j = self._peak_w[name] * (components[name].period_s or 0.0)
+                error += tick_j if boundary.shared is None else tick_j + _known(boundary.shared[name])
         return error
 
     def _wall(self, at: float) -> datetime:
@@ -379,10 +416,12 @@ def _unix(at: datetime) -> float:
 
 
 def _difference(after: Joules, before: Joules) -> Joules:
-    return {
-        name: None if value is None or before[name] is None else value - _known(before[name])
-        for name, value in after.items()
-    }
+    """None where one of the two is, and where a counter went backwards: it was reset, and what it had is lost."""
+    return {name: _used(value, before[name]) for name, value in after.items()}
+
+
+def _used(after: float | None, before: float | None) -> float | None:
+    return None if after is None or before is None or after < before else after - before
 
 
 def _total(joules: Joules) -> float | None:

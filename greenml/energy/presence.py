@@ -20,13 +20,15 @@ class Presence:
 
     Each meter holds a lock on a file of its own in the system's folder for temporary files, and writes there when
     it began and ended. The lock is released by the kernel also when the process is killed; it then counts to its last
-    sign of life.
+    sign of life. Who has another such folder (a TMPDIR of its own, another container) is not heard.
     """
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.gettempdir()) / "greenml-meters"
         self._file = self._folder / f"{uuid.uuid4().hex}.json"
         self._lock = FileLock(self._file.with_suffix(".lock"), mode=0o666)
+        self._gone: set[Path] = set()
+        self._began = time.time()
 
     def announce(self) -> None:
         """From here on this machine is being metered. Raises OSError where nothing can be written."""
@@ -51,7 +53,7 @@ class Presence:
             self._lock.release()
 
     def overlap_s(self, start: float, end: float) -> float:
-        """Seconds of [start, end] (Unix time) during which at least one other meter ran here."""
+        """Seconds of [start, end] (Unix time, after `announce`) during which at least one other meter ran here."""
         covered, reached = 0.0, start
         for began, ended in sorted(self._others()):
             low, high = max(began, reached), min(ended, end)
@@ -63,13 +65,15 @@ class Presence:
     def _others(self) -> list[tuple[float, float]]:
         spans = []
         for file in self._folder.glob("*.json"):
-            if file == self._file:
+            if file == self._file or file in self._gone:
                 continue
             # A file that is just being written or removed is seen at the next look.
             with suppress(OSError, ValueError):
                 began, ended = json.loads(file.read_text())
                 if ended is None:
                     ended = time.time() if _is_held(file) else file.stat().st_mtime
+                elif ended < self._began:
+                    self._gone.add(file)  # over before we began: never read again
                 spans.append((began, ended))
         return spans
 

@@ -60,7 +60,7 @@ def load(path: Path) -> tuple[nn.Module, dict[str, Any]]:
             num_classes=len(found["classes"]),
             in_chans=found["in_chans"],
             image_size=found["image_size"],
-            model_args=found["model_args"],
+            model_args={key: value for key, value in found["model_args"].items() if key != "pretrained"},
         )
         model.load_state_dict(found.pop("state_dict"))
     except Exception as error:  # a tampered file can fail anywhere in there

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+STATISTICS_VALUES = 10_000_000
+"""Enough for four digits, and 80 MB while they are counted."""
+
 RESIDENT_SHARE = 0.4
 """Data up to this share of a GPU's free memory moves there as a whole."""
 
@@ -53,8 +56,9 @@ def parts(
 
 
 def normalisation(images: torch.Tensor, index: torch.Tensor) -> Normalisation:
-    """Mean and standard deviation per channel of up to 10,000 training images, evenly spread."""
-    some = images[index[:: max(1, len(index) // 10_000)]].double()
+    """Mean and standard deviation per channel, over training images evenly spread that make up STATISTICS_VALUES."""
+    num = max(1, STATISTICS_VALUES // images[0].numel())
+    some = images[index[:: -(-len(index) // num)]].double()
     return Normalisation(some.mean((0, 1, 2)).tolist(), some.std((0, 1, 2)).clamp_min(1e-3).tolist())
 
 
@@ -63,11 +67,10 @@ def training_batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """A shuffled epoch of images [B, C, S, S] (channels-last, float32) and labels [B].
 
-    The last, smaller batch is left out unless it is the only one: batch norm cannot train on a rest of one.
+    The last, smaller batch is left out: batch norm cannot train on a rest of one.
     """
     order = torch.randperm(len(part), generator=generator)
-    num_full = len(part) // batch_size * batch_size
-    for rows in torch.split(order[: num_full or len(part)], batch_size):
+    for rows in torch.split(order[: num_batches(part, batch_size) * batch_size], batch_size):
         index = part.index[rows.to(part.index.device)]
         yield (
             _normalised(_gather(part.images, index, augment, generator), part),
@@ -83,7 +86,7 @@ def evaluation_batches(part: Part, batch_size: int) -> Iterator[tuple[torch.Tens
 
 def num_batches(part: Part, batch_size: int) -> int:
     """Training batches an epoch."""
-    return max(1, len(part) // batch_size)
+    return len(part) // batch_size
 
 
 def _gather(images: torch.Tensor, index: torch.Tensor, augment: str, generator: torch.Generator) -> torch.Tensor:
@@ -117,5 +120,5 @@ def _reflect(position: torch.Tensor, size: int) -> torch.Tensor:
 
 def _normalised(images: torch.Tensor, part: Part) -> torch.Tensor:
     """[B, S, S, C] uint8 -> [B, C, S, S] float32 on the device; channels stay last in memory."""
-    images = images.to(part.mean.device, non_blocking=True).float()
+    images = images.to(part.mean.device).float()
     return images.sub_(part.mean).div_(part.std).permute(0, 3, 1, 2)

@@ -38,7 +38,7 @@ class Images:
     images: NDArray[np.uint8]
     """[N, S, S, C], every part after the other."""
     labels: NDArray[np.int64]
-    """[N], an index into `classes`."""
+    """[N], an index into `classes`; -1 where the image is corrupt, which keeps its row and is in no split."""
     num_train: int
     """The first so many are for training; the rest is the data set's own test part, which may be empty."""
     classes: list[str]
@@ -100,14 +100,14 @@ def load(dataset: str, image_size: int | None) -> Loading:
 def split(data: Images, val_fraction: float, split_seed: int) -> Splits:
     """Hold out validation, and where the data has no test part also 20 % for test; every class in proportion."""
     random = np.random.default_rng(split_seed)
-    train = np.arange(data.num_train)
-    test = np.arange(data.num_train, len(data.labels))
+    sound = np.flatnonzero(data.labels >= 0)
+    train, test = sound[sound < data.num_train], sound[sound >= data.num_train]
     if not len(test):
         train, test = _hold_out(train, data.labels, TEST_FRACTION, random)
     train, val = _hold_out(train, data.labels, val_fraction, random)
     if min(len(train), len(val), len(test)) == 0:
         raise DataError(
-            f"{len(data.labels)} images are too few to hold out validation and test",
+            f"{len(sound)} images are too few to hold out validation and test",
             hint="give every class at least ten images, or more with --val-fraction in the config",
         )
     return Splits(train, val, test, digest(*(part.astype("<i8").tobytes() for part in (train, val, test))))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from PIL import Image, UnidentifiedImageError
 
 from greenml.errors import DataError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Grows when decoding or resizing changes, so that older caches are not read."""
 
 NATIVE_UP_TO_PX = 64
@@ -80,33 +80,41 @@ def decode(root: Path, encoded: Encoded, image_size: int | None) -> Loading:
     data_hash = yield from _content_hash(cache, encoded)
     size = image_size or _native_size(root, encoded.train[0])
     folder = cache / f"{data_hash}-{size}px-v{CACHE_VERSION}"
-    with FileLock(folder.with_suffix(".lock")):  # two runs at a time decode once
+    lock = FileLock(folder.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield Notice(text="another process is decoding these images: waiting for it")
+        lock.acquire()
+    try:
         if not (folder / "meta.json").exists():
             yield from _fill(folder, shards, size)
+    finally:
+        lock.release()
     meta = json.loads((folder / "meta.json").read_text())
-    bad = set(meta["bad"])
-    if bad:
-        shown = ", ".join(list(meta["bad"])[:3]) + (", ..." if len(bad) > 3 else "")
+    labels = np.concatenate([shard.labels for shard in shards])
+    if bad := meta["bad_rows"]:
+        labels[bad] = -1
+        names = [name for shard in shards for name in shard.names]
+        shown = ", ".join(names[row] for row in bad[:3]) + (", ..." if len(bad) > 3 else "")
         yield Notice(text=f"{len(bad)} corrupt images left out: {shown}")
-    names = [name for shard in encoded.train for name in shard.names]
     return Images(
         # Copy-on-write: torch wants a writable array, and the file stays as it is.
         images=np.load(folder / "images.npy", mmap_mode="c"),
-        labels=np.load(folder / "labels.npy"),
-        num_train=len(names) - len(bad.intersection(names)),
+        labels=labels,
+        num_train=sum(len(shard.labels) for shard in encoded.train),
         classes=encoded.classes,
         data_hash=data_hash,
-        resize=f"shorter side to {size} px, bicubic, centre crop"
-        if meta["resized"]
-        else f"none: all images are {size} px",
+        resize=f"shorter side to {size} px, bicubic, centre crop" if meta["resized"] else f"none: all are {size} px",
         augment="crop-flip",
     )
 
 
 def _content_hash(cache: Path, encoded: Encoded) -> Generator[Progress | Notice, None, str]:
     """SHA-256 of all files, remembered under their names, sizes and times: large folders are read once."""
-    stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in encoded.files]
-    remembered = cache / f"{digest(json.dumps(stats).encode())}.hash"
+    labels = [shard.labels.astype("<i8").tobytes() for shard in (*encoded.train, *encoded.test)]
+    stats = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in encoded.files]
+    remembered = cache / f"{digest(json.dumps(stats).encode(), *labels)}.hash"
     if remembered.exists():
         return remembered.read_text()
     content = hashlib.sha256()
@@ -115,8 +123,7 @@ def _content_hash(cache: Path, encoded: Encoded) -> Generator[Progress | Notice,
             yield Progress(what="reading", done=number, total=len(encoded.files))
         with file.open("rb") as stream:
             content.update(hashlib.file_digest(stream, "sha256").digest())
-    for shard in (*encoded.train, *encoded.test):
-        content.update(shard.labels.astype("<i8").tobytes())
+    content.update(b"".join(labels))
     text = content.hexdigest()[:16]
     partial = remembered.with_suffix(f".{os.getpid()}")
     partial.write_text(text)
@@ -152,27 +159,23 @@ def _fill(folder: Path, shards: list[Shard], size: int) -> Generator[Progress | 
     partial.mkdir()
     try:
         images = np.lib.format.open_memmap(partial / "images.npy", "w+", np.uint8, (total, size, size, 3))
-        good, resized, done = np.ones(total, bool), False, 0
+        bad_rows, resized, row = [], False, 0
         with ThreadPoolExecutor() as pool:
             for shard in shards:
                 encoded = shard.read()
                 for start in range(0, len(encoded), CHUNK):
-                    chunk = encoded[start : start + CHUNK]
-                    for image in pool.map(lambda data: _to_array(data, size), chunk):
+                    for image in pool.map(lambda data: _to_array(data, size), encoded[start : start + CHUNK]):
                         if image is None:
-                            good[done] = False
+                            bad_rows.append(row)
                         else:
-                            images[done], resized = image.pixels, resized or image.resized
-                        done += 1
-                    yield Progress(what="decoding", done=done, total=total)
-        if not good.any():
+                            images[row], resized = image.pixels, resized or image.resized
+                        row += 1
+                    yield Progress(what="decoding", done=row, total=total)
+        if len(bad_rows) == total:
             raise DataError("none of the images can be decoded", hint="are these image files?")
-        names = [name for shard in shards for name in shard.names]
-        if not good.all():
-            np.save(partial / "images.npy", images[good])
-        np.save(partial / "labels.npy", np.concatenate([shard.labels for shard in shards])[good])
-        meta = {"bad": [names[row] for row in np.flatnonzero(~good)], "resized": resized}
-        (partial / "meta.json").write_text(json.dumps(meta))
+        images.flush()
+        del images  # Windows renames nothing that is open
+        (partial / "meta.json").write_text(json.dumps({"bad_rows": bad_rows, "resized": resized}))
         partial.replace(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -187,7 +190,10 @@ class _Decoded(NamedTuple):
 def _to_array(data: bytes, size: int) -> _Decoded | None:
     """An encoded image -> [S, S, 3]: shorter side to `size`, centre crop. None where it is corrupt."""
     try:
-        image = Image.open(io.BytesIO(data)).convert("RGB")
+        image: Image.Image = Image.open(io.BytesIO(data))
+        if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip to white
+            image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
+        image = image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     if image.size == (size, size):

@@ -11,8 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
-from greenml.errors import DivergedError
+from greenml.errors import TrainingError
 from greenml.learn.batches import Part, evaluation_batches, num_batches, training_batches
+from greenml.learn.models import SMALL_PX
 from greenml.learn.precision import autocast, scaler
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Learner:
         return averaged
 
     def train_epoch(self, part: Part, epoch: int) -> Generator[int, None, Fit]:
-        """One pass over `part`, yielding the number of batches done. Raises DivergedError on NaN loss."""
+        """One pass over `part`, yielding the number of batches done. Raises TrainingError on NaN loss."""
         config = self._config
         # Seeded by epoch, not once: the stream of an epoch does not depend on how the ones before it were run.
         torch.manual_seed(config.seed + 1_000_003 * epoch)
@@ -108,19 +109,26 @@ class Learner:
             count += len(labels)
             yield done
         mean_loss = loss_sum.item() / count
-        if not math.isfinite(mean_loss):
-            raise DivergedError(
-                f"the loss is {mean_loss} in epoch {epoch}: training has diverged",
-                hint=f"try a smaller rate, as --lr {_known(config.lr) / 10:g}; the last good checkpoint is kept",
-            )
+        self._refuse_nan(mean_loss, "training", epoch)
         return Fit(mean_loss, correct.item() / count, lr)
 
-    def evaluate(self, part: Part) -> Score:
-        """The averaged weights on every image of `part`."""
-        return evaluate(self.averaged, part, self._precision, self._device)
+    def evaluate(self, part: Part, epoch: int) -> Score:
+        """The averaged weights on every image of `part`. Raises TrainingError on NaN loss."""
+        score = evaluate(self.averaged, part, self._config.batch_size, self._precision, self._device)
+        self._refuse_nan(score.loss, "validation", epoch)
+        return score
+
+    def _refuse_nan(self, loss: float, where: str, epoch: int) -> None:
+        if not math.isfinite(loss):
+            kept = "; the best checkpoint so far is kept" if epoch > 1 else ""
+            raise TrainingError(
+                f"the {where} loss is {loss} in epoch {epoch}: the training has diverged",
+                hint=f"try a smaller rate, as --lr {_known(self._config.lr) / 10:g}{kept}",
+                stop_reason="nan-loss",
+            )
 
     def _average(self, averaged: Tensors, current: Tensors, _: object) -> None:
-        """Exponential moving average whose decay grows from 0.1 to `ema_decay`, so that early epochs count too."""
+        """Exponential moving average whose decay grows from 0.25 to `ema_decay`, so that early epochs count too."""
         decay = min(self._config.ema_decay, (1 + self._num_steps) / (10 + self._num_steps))
         if averaged[0].is_floating_point():
             torch._foreach_lerp_(averaged, current, 1 - decay)
@@ -129,11 +137,12 @@ class Learner:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, part: Part, precision: str, device: torch.device) -> Score:
-    """Any model on every image of `part`."""
+def evaluate(model: nn.Module, part: Part, batch_size: int, precision: str, device: torch.device) -> Score:
+    """Any model on every image of `part`; batches are larger than in training only while images are small."""
     model.eval()
+    at_once = min(EVALUATION_BATCH, max(batch_size, EVALUATION_BATCH * SMALL_PX**2 // part.images.shape[1] ** 2))
     loss_sum, correct = torch.zeros((), device=device), torch.zeros((), dtype=torch.long, device=device)
-    for images, labels in evaluation_batches(part, EVALUATION_BATCH):
+    for images, labels in evaluation_batches(part, at_once):
         with autocast(device, precision):
             logits = model(images)
         loss_sum += F.cross_entropy(logits.float(), labels, reduction="sum")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import platform
 import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -39,7 +38,7 @@ def choose(asked: Precision, device: torch.device, model: nn.Module, batch: torc
     probed steps of this model are faster with it than without. `bf16` itself is taken at its word.
     """
     if asked != "fp16" or device.type != "cpu":
-        if asked == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        if asked == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
             return Choice("fp16", "this GPU has no bf16")
         return Choice(asked, None)
     fp32_s, bf16_s = probe(model, batch[:PROBE_BATCH])
@@ -107,20 +106,3 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize()
     elif device.type == "mps":
         torch.mps.synchronize()
-
-
-def keep_memory() -> None:
-    """Have glibc keep freed memory instead of handing it back after every step.
-
-    PyTorch's CPU tensors are mapped and unmapped each step otherwise; `make bench` prints what it saves. Other C
-    libraries are left alone.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    import ctypes
-
-    trim_threshold, top_pad, mmap_max = -1, -2, -4  # <malloc.h>
-    libc = ctypes.CDLL(None)
-    libc.mallopt(mmap_max, 0)
-    libc.mallopt(trim_threshold, 2**31 - 1)
-    libc.mallopt(top_pad, 256 * 2**20)

@@ -11,7 +11,7 @@ import torch
 
 from greenml import environment
 from greenml.errors import UsageError
-from greenml.learn import artifact, batches, data, models, precision
+from greenml.learn import allocator, artifact, batches, data, models, precision
 from greenml.learn.loop import DEFAULT_LR, DEFAULT_WEIGHT_DECAY, Learner
 from greenml.records import Notice, Progress
 
@@ -41,7 +41,7 @@ class Setup:
 
 def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice, None, Setup]:
     """Read the data, build the model, choose the precision. Raises UsageError and DataError."""
-    precision.keep_memory()
+    allocator.keep_memory()
     images = yield from data.load(config.dataset, config.image_size)
     splits = data.split(images, config.val_fraction, config.split_seed)
     if config.batch_size > len(splits.train):
@@ -54,6 +54,7 @@ def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice
 
     torch.manual_seed(config.seed)
     torch.backends.cudnn.deterministic = True  # same seed, device and config: same losses
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
     model, stem = models.create(config.model, model_args=config.model_args, **shape)
     probe_batch, _ = next(batches.evaluation_batches(train, precision.PROBE_BATCH))
     choice = precision.choose(config.precision, device, model, probe_batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -42,6 +43,13 @@ def digits(argument: str, image_size: int | None) -> Loading:  # noqa: ARG001
     )
 
 
+PARTS = {"train": "train", "test": "test", "val": "validation", "valid": "validation", "validation": "validation"}
+"""How files and folders name their part."""
+
+
+EXTENSIONS = tuple(Image.registered_extensions())
+
+
 @register_dataset("folder", usage="folder:PATH")
 def folder(argument: str, image_size: int | None) -> Loading:
     """A folder a class, as torchvision's ImageFolder; or `train` and `test` (or `val`) folders of such."""
@@ -50,29 +58,43 @@ def folder(argument: str, image_size: int | None) -> Loading:
     root = Path(argument).expanduser()
     if not root.is_dir():
         raise DataError(f"{root}: no such folder", hint="folder:PATH wants a folder with one folder of images a class")
-    parts = [root / "train" if (root / "train").is_dir() else root]
-    parts += [
-        root / name for name in ("test", "val", "valid", "validation") if parts[0] != root and (root / name).is_dir()
-    ][:1]
+    parts: dict[str, list[Path]] = {"train": [], "test": [], "validation": []}
+    if (root / "train").is_dir():
+        for inside in root.iterdir():
+            if inside.is_dir() and inside.name in PARTS:
+                parts[PARTS[inside.name]].append(inside)
+    else:
+        parts["train"].append(root)
+    tests, notices = _tests(root, parts)
     try:
-        classes, index = find_classes(str(parts[0]))
-        found = [make_dataset(str(part), index, extensions=tuple(Image.registered_extensions())) for part in parts]
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{root}: {str(error).rstrip('.')}", hint="folder:PATH wants a folder with images a class"
-        ) from None
-    if len(classes) < 2:
-        raise DataError(
-            f"{root}: only one class, `{classes[0]}`", hint="a classifier needs a folder for each of two classes"
+        classes, index = find_classes(str(parts["train"][0]))
+        train, test = (
+            [sample for part in some for sample in make_dataset(str(part), index, extensions=EXTENSIONS)]
+            for some in (parts["train"], tests)
         )
+    except FileNotFoundError as error:
+        said = str(error).rstrip(".")
+        raise DataError(f"{root}: {said}", hint="folder:PATH wants a folder with images a class") from None
+    if len(classes) < 2:
+        only = f"{root}: only one class, `{classes[0]}`"
+        raise DataError(only, hint="a classifier needs a folder for each of two classes")
     encoded = Encoded(
-        train=_file_shards(found[0]),
-        test=_file_shards(found[1]) if found[1:] else [],
+        train=_file_shards(train),
+        test=_file_shards(test),
         classes=classes,
-        files=[Path(path) for part in found for path, _ in part],
-        notices=[],
+        files=[Path(path) for path, _ in (*train, *test)],
+        notices=notices,
     )
     return (yield from decode(root, encoded, image_size))
+
+
+def _tests(root: Path, parts: dict[str, list[Path]]) -> tuple[list[Path], list[str]]:
+    """What serves as the test part, and in words what becomes of a validation part that comes with the data."""
+    if not parts["validation"]:
+        return parts["test"], []
+    if parts["test"]:
+        return parts["test"], [f"the validation part of {root} is not used: validation is held out of training"]
+    return parts["validation"], [f"the validation part of {root} is used as the test part: it has no other"]
 
 
 def _file_shards(samples: list[tuple[str, int]]) -> list[Shard]:
@@ -95,24 +117,18 @@ def parquet(argument: str, image_size: int | None) -> Loading:
         raise DataError(f"{root}: no parquet file there", hint="parquet:PATH wants a .parquet file or a folder of them")
     parts: dict[str, list[Path]] = {"train": [], "test": [], "validation": []}
     for file in files:
-        words = [*file.relative_to(root).parts] if root.is_dir() else ["train"]
-        part = next(
-            (name for name in ("test", "validation", "valid") if any(word.startswith(name) for word in words)), "train"
-        )
-        parts["validation" if part == "valid" else part].append(file)
-    notices = []
-    if parts["validation"]:
-        use = "is used as the test part" if not parts["test"] else "is not used: validation is held out of train"
-        notices.append(f"the validation part of {root} {use}")
-        parts["test"] = parts["test"] or parts["validation"]
+        name = str(file.relative_to(root)) if root.is_dir() else "train"
+        named = [PARTS[word] for word in re.split("[^a-z]+", name.lower()) if word in PARTS]
+        parts[named[-1] if named else "train"].append(file)
     if not parts["train"]:
         raise DataError(f"{root}: no train part", hint="name the training shards train-*.parquet")
+    tests, notices = _tests(root, parts)
     classes = _parquet_classes(parts["train"])
     encoded = Encoded(
         train=[_parquet_shard(file, classes) for file in parts["train"]],
-        test=[_parquet_shard(file, classes) for file in parts["test"]],
+        test=[_parquet_shard(file, classes) for file in tests],
         classes=classes,
-        files=parts["train"] + parts["test"],
+        files=parts["train"] + tests,
         notices=notices,
     )
     return (yield from decode(root, encoded, image_size))
@@ -134,6 +150,8 @@ def _parquet_columns(file: Path) -> _Columns:
         said = str(error).splitlines()[0]
         raise DataError(f"{file}: not a readable parquet file: {said}", hint="is the download complete?") from None
     features = json.loads(metadata.get("huggingface", "{}")).get("info", {}).get("features", {})
+    # A list stands for a sequence: no label of one image.
+    features = {key: kind for key, kind in features.items() if isinstance(kind, dict)}
     named = [key for key, kind in features.items() if kind.get("_type") == "ClassLabel" and key in schema]
     images = [key for key, kind in schema.items() if _holds_images(kind)]
     labels = [*named, *(key for key in ("label", "labels", "fine_label", "class") if key in schema)]

@@ -5,7 +5,7 @@ with comparable as (
     -- Two runs on one machine each see the whole machine, and stay out.
     select
         *,
-        min(run_key) over (partition by dataset, data_hash, split_hash) as contest,
+        min(run_key) over (partition by data_hash, split_hash) as contest,
         guessing(num_classes, majority_share) as guessed
     from runs
     where run_key not in (select run_key from totals where overlap_s > 0)

@@ -73,7 +73,7 @@ select
     points_per_kg as acc_per_kg,
     if(
         reason is null,
-        rank() over (partition by dataset, data_hash, split_hash, reason is null order by points_per_kwh desc),
+        rank() over (partition by data_hash, split_hash, reason is null order by points_per_kwh desc),
         null
     ) as rank,
     reason as unranked,
