@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from annotated_types import Ge, Interval, Len
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from greenml.errors import UsageError, nearest
 from greenml.resources import shipped
@@ -21,33 +19,38 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Augment = Literal["auto", "none", "crop", "crop-flip"]
 
 
+def bounded(default: Any = dataclasses.MISSING, **bounds: float) -> Any:
+    """A key with its default, and the bounds that pydantic holds it to."""
+    return field(default=default, metadata=bounds)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Everything that makes a run what it is. `configs/base.yaml` explains every key; a test holds the two together."""
 
-    model: Annotated[str, Len(1)]
+    model: str = bounded(min_length=1)
     model_args: dict[str, Any] = field(default_factory=dict)
-    dataset: Annotated[str, Len(1)] = "digits"
-    image_size: Annotated[int, Interval(ge=8, le=1024)] | None = None
+    dataset: str = bounded("digits", min_length=1)
+    image_size: int | None = bounded(None, ge=8, le=1024)
     augment: Augment = "auto"
-    val_fraction: Annotated[float, Interval(ge=0.01, le=0.5)] = 0.1
-    split_seed: Annotated[int, Interval(ge=0, lt=2**32)] = 0
+    val_fraction: float = bounded(0.1, ge=0.01, le=0.5)
+    split_seed: int = bounded(0, ge=0, lt=2**32)
 
-    epochs: Annotated[int, Ge(1)] = 20
-    batch_size: Annotated[int, Ge(1)] = 128
+    epochs: int = bounded(20, ge=1)
+    batch_size: int = bounded(128, ge=1)
     optimizer: Optimizer = "adamw"
-    lr: Annotated[float, Interval(gt=0, lt=1e6)] | None = None
-    weight_decay: Annotated[float, Interval(ge=0, lt=1e6)] | None = None
-    label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.1
-    warmup_steps: Annotated[int, Ge(0)] = 100
-    ema_decay: Annotated[float, Interval(ge=0, lt=1)] = 0.99
-    seed: Annotated[int, Interval(ge=0, lt=2**32)] = 0
+    lr: float | None = bounded(None, gt=0, lt=1e6)
+    weight_decay: float | None = bounded(None, ge=0, lt=1e6)
+    label_smoothing: float = bounded(0.1, ge=0, lt=1)
+    warmup_steps: int = bounded(100, ge=0)
+    ema_decay: float = bounded(0.99, ge=0, lt=1)
+    seed: int = bounded(0, ge=0, lt=2**32)
 
     precision: Precision = "fp32"
     device: Device = "auto"
     early_stop: bool = False
-    patience: Annotated[int, Ge(1)] = 5
-    target_acc: Annotated[float, Interval(gt=0, le=100)] | None = None
+    patience: int = bounded(5, ge=1)
+    target_acc: float | None = bounded(None, gt=0, le=100)
 
     region: str | None = None
     name: str | None = None
@@ -73,10 +76,16 @@ def resolve(flags: Mapping[str, Any], file: Path | None = None) -> Config:
 
 def validate(values: Mapping[str, Any], where: Mapping[str, str] | None = None) -> Config:
     """Values by key -> Config; `where` names the origin of a key in messages. Raises UsageError."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ConfigDict, Field, ValidationError, create_model
 
+    types = get_type_hints(Config)
+    keys: dict[str, Any] = {
+        key.name: (types[key.name], Field(DEFAULTS.get(key.name, ...), **key.metadata))
+        for key in dataclasses.fields(Config)
+    }
     try:
-        config: Config = TypeAdapter(Config).validate_python(dict(values))
+        checked = create_model("Config", __config__=ConfigDict(protected_namespaces=()), **keys)(**values)
+        config = Config(**{key: getattr(checked, key) for key in KEYS})
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,6 +54,8 @@ class TrainingError(GreenMLError):
 
 def nearest(word: str, known: Iterable[str], *, otherwise: str, limit: int = 3) -> str:
     """Say which of `known` the user may have meant, or `otherwise` where none is near."""
+    from difflib import get_close_matches
+
     by_lower = {name.lower(): name for name in known}
     close = get_close_matches(word.lower(), list(by_lower), n=limit, cutoff=0.6)
     if not close:

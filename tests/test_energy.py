@@ -90,6 +90,15 @@ def test_heartbeats_change_no_total():
     assert meter.watts() == pytest.approx(12, rel=0.05)
 
 
+def test_a_meter_that_has_finished_may_go_on_beating():
+    with Meter(ReplaySensor(), run_id="a", heartbeat_s=0.06) as meter:
+        meter.wait_until_ready()
+        meter.finish()
+        time.sleep(0.2)
+
+    assert [phase.name for phase in meter.phases()] == ["setup"]
+
+
 def test_a_dead_sensor_is_unknown_never_zero():
     class Dead(ReplaySensor):
         def start(self):

@@ -125,7 +125,7 @@ class Meter:
         self._latest: tuple[float | None, float | None] = (None, None)
         self._num_windows = 0
         self._num_failures = 0
-        self._answered_at = 0.0
+        self._answered_at = self._seen_at = 0.0
         self._peak_w = dict.fromkeys(COMPONENTS, 0.0)
         self.started_at = self.ended_at = datetime.now(UTC).replace(tzinfo=None)
         """UTC, naive: the first moment of the first phase, and the last of the latest that has ended."""
@@ -227,6 +227,7 @@ class Meter:
                     raise
                 self._answered_at = self._clock()
                 request.done.set_result(seq)
+                self._settle()  # after the answer: it need not wait for the books
             self._presence.leave()
             self._sensor.stop()
         except BaseException as error:  # noqa: BLE001
@@ -238,18 +239,19 @@ class Meter:
     def _next(self) -> _Switch | None:
         """What the run asks for next; until then, readings so that no boundary stays unread and no counter wraps."""
         while True:
+            if self._clock() - self._seen_at >= self._heartbeat_s:
+                self._seen_at = self._clock()
+                self._presence.alive()
             try:
                 return self._requests.get(timeout=self._sensor.min_interval_s if self._unread else self._heartbeat_s)
             except queue.Empty:
                 self._read(by_heartbeat=not self._unread)
                 self._cut_what_is_long()
-            finally:
-                self._presence.alive()
 
     def _cut_what_is_long(self) -> None:
         """Store a long phase piecewise: each piece is a phase of the same name."""
-        current = self._windows[-1]
-        if self._last and self._last.at - current.start.at >= DURABLE_S:
+        current = self._windows[-1] if self._windows else None  # none after the final one
+        if current and self._last and self._last.at - current.start.at >= DURABLE_S:
             current.end = self._boundary(self._last)
             self._settle()
             self._open(current.name, current.epoch, current.between, current.end)
@@ -276,10 +278,12 @@ class Meter:
             return current.seq
         current.end = self._boundary(self._read(by_heartbeat=False, must=request.final))
         self.ended_at = self._wall(current.end.at)
-        if request.final and current.end.joules is None:
+        if not request.final:
+            return self._open(request.name, request.epoch, request.between, current.end)
+        if current.end.joules is None:
             self._give_up()
         self._settle()
-        return current.seq if request.final else self._open(request.name, request.epoch, request.between, current.end)
+        return current.seq
 
     def _open(self, name: str, epoch: int | None, between: bool, start: _Boundary) -> int:
         self._windows.append(_Window(self._num_windows, name, epoch, between, start))
