@@ -138,8 +138,12 @@ def train(
                 f"{place.path}: {waiting} rows of run {run_id} are not stored yet",
                 hint="they wait in the spool beside it: the next greenml command that writes adds them",
             )
-        if trouble := _leave_files(place, run_id, folder):
-            screen.note(trouble)
+        try:
+            trouble = _leave_files(place, run_id, folder)
+        except OSError as error:
+            trouble = f"not all files of this run could be written: {error}"
+        if trouble:
+            screen.note(trouble, always=True)
     _show_result(place, run_id, folder, json=json)
     if status == "interrupted":
         raise SystemExit(INTERRUPTED)
