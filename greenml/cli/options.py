@@ -12,8 +12,7 @@ StoreOption = Annotated[
     typer.Option(
         "--store",
         metavar="FILE",
-        help="The DuckDB file with the runs.",
-        show_default="$GREENML_STORE, or store/greenml.duckdb",
+        help="The DuckDB file with the runs. [$GREENML_STORE, or store/greenml.duckdb]",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON array on stdout.")]

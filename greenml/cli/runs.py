@@ -68,7 +68,7 @@ PHASES = """
 """
 PHASE_COLUMNS = [
     Column("phase", lambda row: row["name"], right=False),
-    Column("times", lambda row: str(row["num_phases"])),
+    Column("phases", lambda row: str(row["num_phases"])),
     Column("time", lambda row: format_duration(row["duration_s"])),
     Column("energy", lambda row: marked(row["total_j"], row["worst_source"])),
 ]
