@@ -8,9 +8,9 @@ export UV_NO_PROGRESS ?= 1
 .PHONY: demo test check lint types floors bench docs lock install clean
 
 demo: install ## train three models on the embedded digits, print the board
-	$(BIN)/greenml train cnn --dataset digits --epochs 8
-	$(BIN)/greenml train mobilenetv2_050 --dataset digits --epochs 8
-	$(BIN)/greenml train resnet18 --fp16 --dataset digits --epochs 3
+	$(BIN)/greenml train cnn --dataset digits --epochs 8 --batch-size 32
+	$(BIN)/greenml train mobilenetv2_050 --dataset digits --epochs 8 --batch-size 32
+	$(BIN)/greenml train resnet18 --fp16 --dataset digits --epochs 3 --batch-size 32
 	$(BIN)/greenml board
 	@echo "the runs' files are in store/runs/; next: $(BIN)/greenml runs show RUN, $(BIN)/greenml train --help"
 
