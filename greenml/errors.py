@@ -30,12 +30,6 @@ class StoreError(GreenMLError):
     exit_code = 3
 
 
-class MeterError(GreenMLError):
-    """Energy cannot be metered, and the user asked for nothing less."""
-
-    exit_code = 4
-
-
 class DataError(GreenMLError):
     """The data cannot be had or read."""
 

@@ -22,11 +22,6 @@ def co2_g(joules: float, intensity_g_per_kwh: float, pue: float = 1.0) -> float:
     return kwh(joules) * pue * intensity_g_per_kwh
 
 
-def percent(fraction: float) -> float:
-    """A fraction 0..1 -> percentage points."""
-    return fraction * 100
-
-
 def format_quantity(value: float | None, units: tuple[tuple[float, str], ...]) -> str:
     """A value in the base unit -> three significant digits in the largest unit that fits."""
     if value is None:

@@ -19,7 +19,7 @@ import bench_store
 import numpy as np
 import torch
 from bench_store import Figure
-from conftest import WORLD
+from conftest import WORLD, finish
 
 from greenml import config as configs
 from greenml import energy, run
@@ -58,7 +58,6 @@ def main() -> None:
             *bench_loop(Path(folder)),
             *bench_boundary(),
             bench_allocator(),
-            bench_command("`greenml --help`, cold", ["--help"]),
             *bench_store.bench(Path(folder)),
         ]
     width = max(len(figure.name) for figure in figures)
@@ -111,7 +110,7 @@ def _timed(steps) -> tuple[float, float]:
 
 
 def _bare(folder: Path):
-    setup = _finished(prepare(CONFIG, torch.device("cpu")))
+    setup = finish(prepare(CONFIG, torch.device("cpu")))[1]
     yield
     best = -1.0
     for epoch in range(1, EPOCHS + 1):
@@ -187,25 +186,6 @@ def bench_allocator(*, num_pairs: int = 5) -> Figure:
         )
         ratios.append(keep / default)
     return Figure("step with memory kept / default", f"{statistics.median(ratios):.3f}", len(ratios), spread(ratios))
-
-
-def bench_command(name: str, arguments: list[str], *, n: int = 9) -> Figure:
-    """A whole process, wall time."""
-    command = [str(Path(sys.executable).with_name("greenml")), *arguments]
-    seconds = []
-    for _ in range(n + 1):
-        start = time.perf_counter()
-        subprocess.run(command, capture_output=True, check=True)
-        seconds.append(time.perf_counter() - start)
-    return Figure(name, f"{statistics.median(seconds[1:]):.3f} s", n, spread(seconds[1:], " s"))
-
-
-def _finished(steps):
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
 
 
 if __name__ == "__main__":

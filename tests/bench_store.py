@@ -110,7 +110,7 @@ def bench_board(path: Path, *, n: int = 9) -> list[Figure]:
 
     return [
         timed("greenml board, cold", lambda: run("board", "--store", str(path)), n),
-        timed("greenml --help", lambda: run("--help"), n),
+        timed("greenml --help, cold", lambda: run("--help"), n),
     ]
 
 

@@ -26,6 +26,16 @@ WORLD = Intensity(
 )
 
 
+def finish(steps):
+    """Run a generator to its end: what it yielded, and what it returned."""
+    said = []
+    while True:
+        try:
+            said.append(next(steps))
+        except StopIteration as end:
+            return said, end.value
+
+
 def make_run(run_id: str | None = None, **changes: Any) -> Run:
     """A run on digits, with whatever is changed."""
     values: dict[str, Any] = {

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from conftest import finish
 from PIL import Image
 from torch import nn
 
@@ -24,16 +25,6 @@ from greenml.records import Notice, Progress
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("GREENML_CACHE", str(tmp_path / "cache"))
-
-
-def finish(steps):
-    """Run a generator to its end: what it yielded, and what it returned."""
-    said = []
-    while True:
-        try:
-            said.append(next(steps))
-        except StopIteration as end:
-            return said, end.value
 
 
 def load(dataset, image_size=None):

@@ -122,6 +122,7 @@ def train(
     }
     asked = configs.resolve(flags, config)
     from greenml import grid
+    from greenml.cli import runs
     from greenml.store import Store, resolve_path
 
     intensity = grid.resolve(asked.region)
@@ -138,13 +139,17 @@ def train(
                 f"{place.path}: {waiting} rows of run {run_id} are not stored yet",
                 hint="they wait in the spool beside it: the next greenml command that writes adds them",
             )
+        known = runs.everything(place, run_id)
         try:
-            trouble = _leave_files(place, run_id, folder)
+            trouble = _leave_files(place, known, folder)
         except OSError as error:
             trouble = f"not all files of this run could be written: {error}"
         if trouble:
             screen.note(trouble, always=True)
-    _show_result(place, run_id, folder, json=json)
+    if json:
+        console.print_json(place.rows("from leaderboard where run_id = ?", [run_id]))
+    else:
+        console.out().print(console.facts([("run", run_id), *runs.headline(known), ("files", f"{folder}/")]))
     if status == "interrupted":
         raise SystemExit(INTERRUPTED)
 
@@ -244,20 +249,18 @@ def _show_plan(config: Config, intensity: Intensity, *, json: bool) -> None:
     print(configs.dump(setup.config), end="")
 
 
-def _leave_files(store: Store, run_id: str, folder: Path) -> str | None:
-    """Epochs, summary and curves out of the stored rows, and the list of all files into the store.
+def _leave_files(store: Store, known: dict[str, Any], folder: Path) -> str | None:
+    """Epochs, summary and curves out of what is known of the run, and the list of all files into the store.
 
     What could not be made is said in words: a training that is over does not fail for want of a picture.
     """
     from greenml import exchange
-    from greenml.cli import runs
 
-    known = runs.everything(store, run_id)
-    del known["artifacts"]  # the files are only being made
     epochs = known["epoch_rows"]
     exchange.write_csv(folder / "epochs.csv", epochs)
     exchange.write_json(folder / "epochs.json", console.plain(epochs))
-    exchange.write_json(folder / "summary.json", console.plain(known))
+    summary = {key: value for key, value in known.items() if key != "artifacts"}  # the files are only being made
+    exchange.write_json(folder / "summary.json", console.plain(summary))
     trouble = None if epochs else "no epoch was finished: no curves"
     if epochs:
         try:
@@ -267,7 +270,12 @@ def _leave_files(store: Store, run_id: str, folder: Path) -> str | None:
     files = sorted(file for file in folder.iterdir() if file.name != "lock")
     relative = folder.relative_to(store.path.parent)
     store.write(
-        Artifact(run_id=run_id, name=file.name, path=(relative / file.name).as_posix(), num_bytes=file.stat().st_size)
+        Artifact(
+            run_id=known["run_id"],
+            name=file.name,
+            path=(relative / file.name).as_posix(),
+            num_bytes=file.stat().st_size,
+        )
         for file in files
     )
     return trouble
@@ -289,13 +297,3 @@ def _draw_curves(path: Path, run: dict[str, Any]) -> None:
         best_epoch=run["best_epoch"],
     )
     plots.save_png(chart, path)
-
-
-def _show_result(store: Store, run_id: str, folder: Path, *, json: bool) -> None:
-    from greenml.cli import runs
-
-    if json:
-        console.print_json(store.rows("from leaderboard where run_id = ?", [run_id]))
-        return
-    known = runs.everything(store, run_id)
-    console.out().print(console.facts([("run", run_id), *runs.headline(known), ("files", f"{folder}/")]))
