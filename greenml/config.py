@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
+from greenml import units
 from greenml.errors import UsageError, nearest
 from greenml.resources import shipped
 
@@ -31,6 +34,7 @@ class Config:
     model: str = bounded(min_length=1)
     model_args: dict[str, Any] = field(default_factory=dict)
     dataset: str = bounded("digits", min_length=1)
+    data_dir: str | None = None
     image_size: int | None = bounded(None, ge=8, le=1024)
     augment: Augment = "auto"
     val_fraction: float = bounded(0.1, ge=0.01, le=0.5)
@@ -38,6 +42,7 @@ class Config:
 
     epochs: int = bounded(20, ge=1)
     batch_size: int = bounded(128, ge=1)
+    grad_accum: int = bounded(1, ge=1)
     optimizer: Optimizer = "adamw"
     lr: float | None = bounded(None, gt=0, lt=1e6)
     weight_decay: float | None = bounded(None, ge=0, lt=1e6)
@@ -48,9 +53,15 @@ class Config:
 
     precision: Precision = "fp32"
     device: Device = "auto"
+    num_threads: int | None = bounded(None, ge=1, le=1024)
+
     early_stop: bool = False
     patience: int = bounded(5, ge=1)
+    min_delta: float = bounded(0.0, ge=0, lt=1)
     target_acc: float | None = bounded(None, gt=0, le=100)
+    time_budget: str | None = None
+    energy_budget: str | None = None
+    carbon_budget: str | None = None
 
     region: str | None = None
     name: str | None = None
@@ -58,6 +69,14 @@ class Config:
 
 
 KEYS = tuple(key.name for key in dataclasses.fields(Config))
+STOP_RULES = (
+    "epochs", "early_stop", "patience", "min_delta", "target_acc", "time_budget", "energy_budget", "carbon_budget",
+)  # fmt: skip
+"""What may change when a run is taken up again."""
+OF_ONE_RUN = ("seed", "name", "tags", "region", "data_dir")
+"""What repeats of one training may differ in."""
+UNITS = {"time_budget": units.SECONDS, "energy_budget": units.JOULES, "carbon_budget": units.GRAMS}
+EXAMPLES = {"time_budget": "30m", "energy_budget": "50Wh", "carbon_budget": "20g"}
 DEFAULTS: dict[str, Any] = {
     key.name: key.default_factory() if key.default_factory is not dataclasses.MISSING else key.default
     for key in dataclasses.fields(Config)
@@ -83,21 +102,38 @@ def validate(values: Mapping[str, Any], where: Mapping[str, str] | None = None) 
         key.name: (types[key.name], Field(DEFAULTS.get(key.name, ...), **key.metadata))
         for key in dataclasses.fields(Config)
     }
+    kind = ConfigDict(protected_namespaces=(), coerce_numbers_to_str=True)
     try:
-        checked = create_model("Config", __config__=ConfigDict(protected_namespaces=()), **keys)(**values)
+        checked = create_model("Config", __config__=kind, **keys)(**values)
         config = Config(**{key: getattr(checked, key) for key in KEYS})
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
-        place = (where or {}).get(key, f"--{key.replace('_', '-')}")
         default = DEFAULTS.get(key)
         raise UsageError(
-            f"{place}: {first['msg'].replace('Input should', 'should')}, not {_shorten(first['input'])}",
+            f"{_place(key, where)}: {first['msg'].replace('Input should', 'should')}, not {_shorten(first['input'])}",
             hint="`greenml train --help` explains every flag" if default is None else f"the default is {default}",
         ) from None
+    for key in UNITS:
+        try:
+            quantity(config, key)
+        except ValueError as error:
+            raise UsageError(f"{_place(key, where)}: {error}", hint=f"as in {EXAMPLES[key]}") from None
     if config.target_acc is not None and config.target_acc > 1:
         return dataclasses.replace(config, target_acc=config.target_acc / 100)
     return config
+
+
+def quantity(config: Config, key: str) -> float | None:
+    """A budget in seconds, joules or grams; None where there is none. Raises ValueError, in words."""
+    text = getattr(config, key)
+    return None if text is None else units.parse_quantity(text, UNITS[key])
+
+
+def group_hash(config: Config, *machine: object) -> str:
+    """Equal for configs that differ in nothing but their seed and what they are called, on equal machines."""
+    own = {key: value for key, value in dataclasses.asdict(config).items() if key not in OF_ONE_RUN}
+    return hashlib.sha256(json.dumps([own, *machine], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def dump(config: Config) -> str:
@@ -106,6 +142,10 @@ def dump(config: Config) -> str:
 
     text: str = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
     return text
+
+
+def _place(key: str, where: Mapping[str, str] | None) -> str:
+    return (where or {}).get(key, f"--{key.replace('_', '-')}")
 
 
 def _read(file: Path) -> dict[str, Any]:

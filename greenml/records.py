@@ -69,6 +69,7 @@ class Run:
     """`train`, `trial`, `compress` or `track`."""
     name: str | None
     tags: list[str]
+    note: str | None = None
     parent: str | None
     model: str
     dataset: str
@@ -89,11 +90,17 @@ class Run:
     precision_asked: str
     precision: str
     batch_size: int
+    grad_accum: int = 1
+    """Batches whose gradients make one step."""
+    accumulation: str | None = None
+    """In words, whether that equals a step on one large batch; None where nothing is accumulated."""
     epochs_asked: int
     seed: int
     split_seed: int
     config: dict[str, Any]
     """Every key, resolved: running it again repeats the run."""
+    group_hash: str | None = None
+    """Equal for runs of one config under several seeds, on equal machines."""
     device: str
     """`cpu`, `cuda`, `mps`."""
     hardware: dict[str, Any]
@@ -180,6 +187,34 @@ class Epoch:
     """Of `energy_total_j`."""
     schedule_complete: bool
     """Whether a run of this many epochs would have ended with this checkpoint."""
+    num_samples: int | None = None
+    """Training images seen in this epoch."""
+    peak_host_bytes: int | None = None
+    """Most memory that the process has held so far; None where the system does not say."""
+    peak_device_bytes: int | None = None
+    """Most memory that tensors have held on the GPU so far; None on a CPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """A run is taken up again, from a checkpoint, in a new process."""
+
+    run_id: str
+    segment: int
+    """From 1: the life of the process that begins."""
+    epoch: int
+    """The epoch in which it goes on."""
+    step: int
+    """Steps of that epoch which the checkpoint already has."""
+    started_at: datetime
+    """UTC, naive."""
+    epochs_asked: int
+    group_hash: str | None
+    config: dict[str, Any]
+    hardware: dict[str, Any]
+    meter: dict[str, Any]
+    versions: dict[str, str]
+    command: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +236,7 @@ class RunEnd:
     status: str
     """`done`, `interrupted`, `failed`, ..."""
     stop_reason: str
-    """`epochs`, `early-stop`, `target-acc`, `interrupted`, `nan-loss`, ..."""
+    """`epochs`, `early-stop`, `target-acc`, `time-budget`, `interrupted`, `nan-loss`, ..."""
     ended_at: datetime
     best_epoch: int | None
     """The epoch that validation chose."""
@@ -234,10 +269,10 @@ class Notice:
     text: str
 
 
-Record = Run | Phase | Epoch | Artifact | RunEnd | Progress | Notice
-Stored = Run | Phase | Epoch | Artifact | RunEnd
+Record = Run | Resume | Phase | Epoch | Artifact | RunEnd | Progress | Notice
+Stored = Run | Resume | Phase | Epoch | Artifact | RunEnd
 
-_BY_NAME: dict[str, Any] = {kind.__name__: kind for kind in (Run, Phase, Epoch, Artifact, RunEnd)}
+_BY_NAME: dict[str, Any] = {kind.__name__: kind for kind in (Run, Resume, Phase, Epoch, Artifact, RunEnd)}
 
 
 def to_json(record: Stored) -> str:

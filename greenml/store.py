@@ -23,7 +23,7 @@ import duckdb
 
 from greenml import __version__
 from greenml.errors import StoreError, UsageError, nearest
-from greenml.records import Artifact, Epoch, Intensity, Phase, Run, RunEnd, from_json, to_json
+from greenml.records import Artifact, Epoch, Intensity, Phase, Resume, Run, RunEnd, from_json, to_json
 from greenml.resources import shipped
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 DEFAULT_PATH = Path("store/greenml.duckdb")
 POLL_S = 0.005
 BUSY = re.compile("Could not set lock|being used by another process")
-TABLES = {Run: "runs", Phase: "phase_rows", Epoch: "epoch_rows", Artifact: "artifact_rows"}
+TABLES = {Run: "run_rows", Resume: "resume_rows", Phase: "phase_rows", Epoch: "epoch_rows", Artifact: "artifact_rows"}
 INTENSITY_COLUMNS = {
     "g_per_kwh": "intensity_g_per_kwh",
     "level": "intensity_level",
@@ -329,7 +329,7 @@ class Store:
     def _dead(self, con: duckdb.DuckDBPyConnection) -> list[str]:
         """Runs that should be alive, and whose lock is free."""
         alive = con.execute(
-            "select run_id from runs where status in ('running', 'waiting') order by run_key"
+            "select run_id from run_rows where status in ('running', 'waiting') order by run_key"
         ).fetchall()
         return [run_id for (run_id,) in alive if not self._lives(run_id)]
 
@@ -364,16 +364,16 @@ class Store:
                         if(max(ram_source) = 'absent', 'absent', 'unknown') as ram_source,
                         'killed: nothing was read after this moment' as method, 0 as overlap_s
                     from phase_rows
-                    where run_key = (select run_key from runs where run_id = $1)
+                    where run_key = (select run_key from run_rows where run_id = $1)
                     group by run_key
                     """,
                     [run_id],
                 )
                 con.execute(
                     """
-                    update runs
+                    update run_rows
                     set status = 'crashed', stop_reason = 'crashed', ended_at = coalesce(
-                        (select max(lived.ended_at) from phase_rows as lived where lived.run_key = runs.run_key),
+                        (select max(lived.ended_at) from phase_rows as lived where lived.run_key = run_rows.run_key),
                         started_at
                     )
                     where run_id = ?
@@ -433,7 +433,7 @@ def insert(con: duckdb.DuckDBPyConnection, rows: Sequence[Stored]) -> None:
         run_id = values["run_id"]
         if not isinstance(row, Run):
             if run_id not in keys:
-                found = con.execute("select run_key from runs where run_id = ?", [run_id]).fetchone()
+                found = con.execute("select run_key from run_rows where run_id = ?", [run_id]).fetchone()
                 if found is None:
                     raise UnknownRunError(f"the store has no run {run_id}", hint="was it moved or replaced meanwhile?")
                 keys[run_id] = found[0]
@@ -442,13 +442,22 @@ def insert(con: duckdb.DuckDBPyConnection, rows: Sequence[Stored]) -> None:
         if isinstance(row, RunEnd):
             key = values.pop("run_key")
             assignments = ", ".join(f"{name} = ?" for name in values)
-            con.execute(f"update runs set {assignments} where run_key = ?", [*values.values(), key])
+            con.execute(f"update run_rows set {assignments} where run_key = ?", [*values.values(), key])
         else:
             marks = ", ".join("?" * len(values))
             into = f"{TABLES[type(row)]} ({', '.join(values)})"
             con.execute(f"insert into {into} values ({marks}) on conflict do nothing", list(values.values()))
         if isinstance(row, Phase):
             metered.add(run_id)
+        if isinstance(row, Resume):
+            con.execute(
+                """
+                update run_rows
+                set status = 'running', stop_reason = null, epochs_asked = ?, group_hash = ?, config = ?
+                where run_key = ?
+                """,
+                [row.epochs_asked, row.group_hash, json.dumps(row.config), keys[run_id]],
+            )
     for run_id in metered:
         total(con, run_id)
 
@@ -472,7 +481,7 @@ def total(con: duckdb.DuckDBPyConnection, run_id: str) -> None:
     con.execute(
         """
         insert or replace into totals by name
-        from phase_totals where run_key = (select run_key from runs where run_id = ?)
+        from phase_totals where run_key = (select run_key from run_rows where run_id = ?)
         """,
         [run_id],
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 JOULES_PER_WH = 3.6e3
 JOULES_PER_KWH = 3.6e6
 GRAMS_PER_KG = 1e3
@@ -20,6 +23,31 @@ def kwh(joules: float) -> float:
 def co2_g(joules: float, intensity_g_per_kwh: float, pue: float = 1.0) -> float:
     """Joules at the device, g CO2e per kWh, power usage effectiveness -> grams of CO2e."""
     return kwh(joules) * pue * intensity_g_per_kwh
+
+
+SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+JOULES = {"J": 1.0, "kJ": 1e3, "MJ": 1e6, "mWh": 3.6, "Wh": JOULES_PER_WH, "kWh": JOULES_PER_KWH}
+GRAMS = {"mg": 1e-3, "g": 1.0, "kg": GRAMS_PER_KG, "t": 1e6}
+
+
+def parse_quantity(text: str, units: dict[str, float]) -> float:
+    """ "1.5h", "0.2 kWh", "20g" -> the value in the base unit of `units`. Raises ValueError, in words.
+
+    Case matters only where it tells units apart: "50wh" is 50 Wh, "5 MJ" is not "5 mJ".
+    """
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)\s*", text)
+    if not match:
+        raise ValueError(f"`{text}` is not a number above 0 with a unit")
+    number, name = match.groups()
+    folded = [unit for unit in units if unit.lower() == name.lower()]
+    unit = name if name in units else folded[0] if len(folded) == 1 else None
+    if unit is None:
+        lacks = f"has the unknown unit `{name}`" if name else "has no unit"
+        raise ValueError(f"`{text}` {lacks}: {', '.join(units)}")
+    value = float(number) * units[unit]
+    if not 0 < value < math.inf:
+        raise ValueError(f"`{text}` is not above 0")
+    return value
 
 
 def format_quantity(value: float | None, units: tuple[tuple[float, str], ...]) -> str:

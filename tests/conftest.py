@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from greenml.records import Epoch, Intensity, Phase, Run, RunEnd, Source, new_run_id
+from greenml.records import Epoch, Intensity, Phase, Resume, Run, RunEnd, Source, new_run_id
 from greenml.store import Store
 
 if TYPE_CHECKING:
@@ -75,6 +75,25 @@ def make_run(run_id: str | None = None, **changes: Any) -> Run:
         "started_at": STARTED_AT,
     }
     return Run(**values | changes)
+
+
+def make_resume(run_id: str, segment: int = 1, **changes: Any) -> Resume:
+    """The run goes on in its second epoch, an hour later."""
+    values: dict[str, Any] = {
+        "run_id": run_id,
+        "segment": segment,
+        "epoch": 2,
+        "step": 0,
+        "started_at": STARTED_AT + timedelta(hours=segment),
+        "epochs_asked": 3,
+        "group_hash": "g1",
+        "config": {"model": "cnn", "epochs": 3, "lr": 0.001},
+        "hardware": {"cpu": "a CPU", "threads": 2},
+        "meter": {"name": "replay", "cpu": "a power model"},
+        "versions": {"greenml": "0.1.0", "torch": "2.15.0"},
+        "command": "greenml train --resume aaaa",
+    }
+    return Resume(**values | changes)
 
 
 def make_phase(run_id: str, seq: int, **changes: Any) -> Phase:

@@ -64,6 +64,12 @@ def test_a_target_up_to_one_is_a_fraction(target):
         ({"target_acc": 101}, "--target-acc: "),
         ({"seed": -1}, "--seed: "),
         ({"image_size": 4}, "--image-size: "),
+        ({"time_budget": "30"}, "--time-budget: `30` has no unit: s, m, min, h, d"),
+        ({"energy_budget": "-5Wh"}, "--energy-budget: `-5Wh` is not a number above 0"),
+        ({"energy_budget": "5Whh"}, "--energy-budget: `5Whh` has the unknown unit `Whh`"),
+        ({"carbon_budget": "0g"}, "--carbon-budget: `0g` is not above 0"),
+        ({"min_delta": 1.5}, "--min-delta: "),
+        ({"grad_accum": 0}, "--grad-accum: "),
     ],
 )
 def test_a_bad_flag_is_named_with_its_bounds(flags, message):
@@ -106,3 +112,14 @@ def test_a_missing_file_names_the_nearest():
 def test_a_config_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         configs.resolve({"model": "cnn"}).epochs = 3
+
+
+def test_repeats_share_a_group_and_nothing_else_does():
+    one = configs.resolve({"model": "cnn"})
+    again = dataclasses.replace(one, seed=1, name="again", tags=["x"])
+    other = dataclasses.replace(one, epochs=3)
+
+    assert configs.group_hash(one, "a CPU") == configs.group_hash(again, "a CPU")
+    assert (
+        len({configs.group_hash(one, "a CPU"), configs.group_hash(other, "a CPU"), configs.group_hash(one, "b")}) == 3
+    )

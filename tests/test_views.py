@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import WORLD, make_end, make_epoch, make_phase, make_run, record
+from conftest import WORLD, make_end, make_epoch, make_phase, make_resume, make_run, record
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -83,14 +83,22 @@ def test_what_is_kept_of_the_phases_is_their_sum(db: Store) -> None:
 
 
 def test_a_repeated_epoch_costs_twice_and_learned_last(db: Store) -> None:
-    """The first life of the run did epochs 1 and 2, the second did 2 again: its joules were spent, too."""
+    """The first life of the run died in epoch 2, before it had a row; the second did 2 again: both spent joules."""
     db.write(
         [
             make_run(A),
+            make_phase(A, 0, name="setup"),
+            make_phase(A, 1, epoch=1),
             make_epoch(A, 1),
-            make_epoch(A, 2, val_accuracy=0.5),
+            make_phase(A, 2, epoch=2),
+            make_end(A, status="interrupted"),
+            make_resume(A),
+            make_phase(A, 0, name="setup", segment=1),
+            make_phase(A, 1, epoch=2, segment=1),
             make_epoch(A, 2, segment=1, val_accuracy=0.7, energy_total_j=300.0),
+            make_phase(A, 2, epoch=3, segment=1),
             make_epoch(A, 3, segment=1, energy_total_j=400.0),
+            make_end(A),
         ]
     )
     rows = db.rows("select epoch, segment, val_accuracy, energy_j, energy_total_j from epochs order by epoch")

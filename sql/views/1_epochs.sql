@@ -7,31 +7,34 @@ with repeated as (
     where segment > 0
     group by run_key, epoch
 ),
+-- Attempts that ended before they had a row of their own used energy too: the phases know.
 attempts as (
     select
         run_key,
         epoch,
-        any_value(last_segment) as last_segment,
-        sum(duration_s) as all_duration_s,
+        sum(epoch_us(ended_at) - epoch_us(started_at)) / 1e6 as all_duration_s,
         -- sum() skips nulls, and a sum over a gap is not a total.
         if(count(*) = count(cpu_j), sum(cpu_j), null) as all_cpu_j,
         if(count(*) = count(gpu_j), sum(gpu_j), null) as all_gpu_j,
         if(count(*) = count(ram_j), sum(ram_j), null) as all_ram_j,
-        if(count(*) = count(energy_j), sum(energy_j), null) as all_energy_j
-    from epoch_rows
-    join repeated using (run_key, epoch)
+        if(count(*) = count(joules), sum(joules), null) as all_energy_j
+    from phase_rows
+    where run_key in (select run_key from resume_rows)
+        and name in ('train', 'validate', 'checkpoint', 'lost')
+        and epoch is not null
     group by run_key, epoch
 ),
 latest as (
     select
         epoch_rows.* replace (
-            if(last_segment is null, duration_s, all_duration_s) as duration_s,
-            if(last_segment is null, cpu_j, all_cpu_j) as cpu_j,
-            if(last_segment is null, gpu_j, all_gpu_j) as gpu_j,
-            if(last_segment is null, ram_j, all_ram_j) as ram_j,
-            if(last_segment is null, energy_j, all_energy_j) as energy_j
+            if(attempts.epoch is null, duration_s, all_duration_s) as duration_s,
+            if(attempts.epoch is null, cpu_j, all_cpu_j) as cpu_j,
+            if(attempts.epoch is null, gpu_j, all_gpu_j) as gpu_j,
+            if(attempts.epoch is null, ram_j, all_ram_j) as ram_j,
+            if(attempts.epoch is null, energy_j, all_energy_j) as energy_j
         )
     from epoch_rows
+    left join repeated using (run_key, epoch)
     left join attempts using (run_key, epoch)
     where last_segment is null or segment = last_segment
 )
@@ -56,6 +59,10 @@ select
     kwh(latest.energy_j) as energy_kwh,
     kwh(latest.energy_j) * runs.pue * runs.intensity_g_per_kwh as co2_g,
     latest.schedule_complete,
+    latest.num_samples,
+    latest.energy_j / latest.num_samples as joules_per_sample,
+    latest.peak_host_bytes,
+    latest.peak_device_bytes,
     latest.segment,
     latest.run_key
 from latest

@@ -1,7 +1,13 @@
 -- One row per run: what it reached, what it took, and its place among runs on the same data and split.
 create or replace view leaderboard as
 with progress as (
-    select run_key, max(epoch) as last_epoch, max(val_accuracy) as best_val_accuracy
+    select
+        run_key,
+        max(epoch) as last_epoch,
+        max(val_accuracy) as best_val_accuracy,
+        if(count(*) = count(energy_j), sum(energy_j), null) / sum(num_samples) as mean_sample_j,
+        max(peak_host_bytes) as most_host_bytes,
+        max(peak_device_bytes) as most_device_bytes
     from epoch_rows
     group by run_key
 ),
@@ -9,6 +15,9 @@ figures as (
     select
         runs.*,
         coalesce(progress.last_epoch, 0) as num_epochs,
+        progress.mean_sample_j,
+        progress.most_host_bytes,
+        progress.most_device_bytes,
         coalesce(runs.val_accuracy, progress.best_val_accuracy) as chosen_val_accuracy,
         totals.total_j,
         totals.known_j,
@@ -55,8 +64,12 @@ select
     data_hash,
     split_hash,
     precision,
+    batch_size,
+    grad_accum,
+    accumulation,
     device,
     seed,
+    group_hash,
     num_epochs as epochs,
     best_epoch,
     test_accuracy as accuracy,
@@ -69,6 +82,9 @@ select
     total_co2_g as co2_g,
     duration_s,
     overlap_s,
+    mean_sample_j as joules_per_sample,
+    most_host_bytes as peak_host_bytes,
+    most_device_bytes as peak_device_bytes,
     points_per_kwh as acc_per_kwh,
     points_per_kg as acc_per_kg,
     if(
