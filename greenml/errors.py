@@ -12,6 +12,8 @@ class GreenMLError(Exception):
     """What is wrong in one line, and in `hint` the way out."""
 
     exit_code = 1
+    stop_reason = "error"
+    """What a run that ends by it is said to have ended by."""
 
     def __init__(self, message: str, *, hint: str) -> None:
         super().__init__(message)
@@ -25,9 +27,10 @@ class UsageError(GreenMLError):
 
 
 class StoreError(GreenMLError):
-    """The DuckDB file cannot be opened, read or written."""
+    """The DuckDB file, or what lies beside it, cannot be opened, read or written."""
 
     exit_code = 3
+    stop_reason = "disk"
 
 
 class DataError(GreenMLError):
@@ -37,7 +40,7 @@ class DataError(GreenMLError):
 
 
 class TrainingError(GreenMLError):
-    """A training that cannot go on; its run ends as failed, for `stop_reason`."""
+    """A training that cannot go on."""
 
     exit_code = 5
 

@@ -352,20 +352,36 @@ class Store:
                 con.execute(
                     """
                     insert into phase_rows by name
+                    with own as (
+                        from phase_rows where run_key = (select run_key from run_rows where run_id = $1)
+                    ),
+                    -- A life that was killed before its first phase was stored has lost all that it used.
+                    unread as (
+                        from resume_rows
+                        where run_key = (select run_key from run_rows where run_id = $1)
+                            and segment > (select max(segment) from own)
+                        order by segment desc
+                        limit 1
+                    )
                     select
-                        run_key, max_by(segment, (segment, seq)) as segment, max_by(seq, (segment, seq)) + 1 as seq,
-                        'lost' as name, max_by(epoch, (segment, seq)) as epoch, any_value(device) as device,
-                        max(ended_at) as started_at, max(ended_at) as ended_at,
+                        own.run_key,
+                        coalesce(any_value(unread.segment), max(own.segment)) as segment,
+                        if(any_value(unread.segment) is null, max_by(seq, (own.segment, seq)) + 1, 0) as seq,
+                        'lost' as name,
+                        coalesce(any_value(unread.epoch), max_by(own.epoch, (own.segment, seq))) as epoch,
+                        any_value(device) as device,
+                        coalesce(any_value(unread.started_at), max(ended_at)) as started_at,
+                        coalesce(any_value(unread.started_at), max(ended_at)) as ended_at,
                         if(max(cpu_source) = 'absent', 0, null) as cpu_j,
                         if(max(gpu_source) = 'absent', 0, null) as gpu_j,
                         if(max(ram_source) = 'absent', 0, null) as ram_j,
                         if(max(cpu_source) = 'absent', 'absent', 'unknown') as cpu_source,
                         if(max(gpu_source) = 'absent', 'absent', 'unknown') as gpu_source,
                         if(max(ram_source) = 'absent', 'absent', 'unknown') as ram_source,
-                        'killed: nothing was read after this moment' as method, 0 as overlap_s
-                    from phase_rows
-                    where run_key = (select run_key from run_rows where run_id = $1)
-                    group by run_key
+                        'killed: nothing was read after this moment' as method,
+                        0 as overlap_s
+                    from own left join unread on true
+                    group by own.run_key
                     """,
                     [run_id],
                 )

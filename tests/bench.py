@@ -116,12 +116,12 @@ def _bare(folder: Path):
     for epoch in range(1, EPOCHS + 1):
         for _ in setup.learner.train_epoch(setup.train, epoch):
             pass
-        accuracy = setup.learner.evaluate(setup.val, epoch).accuracy
+        accuracy = finish(setup.learner.evaluate(setup.val, epoch))[1].accuracy
         if accuracy > best:
             best = accuracy
             artifact.save(folder / "bare.pt", setup.learner.averaged, setup.description)
     model, _ = artifact.load(folder / "bare.pt")
-    evaluate(model, setup.test, CONFIG.batch_size, "fp32", torch.device("cpu"))
+    finish(evaluate(model, setup.test, CONFIG.batch_size, "fp32", torch.device("cpu")))
 
 
 def _with_greenml(store: Store, folder: Path, run_id: str):

@@ -379,7 +379,7 @@ def test_every_epoch_counts():
 
     for one, other in zip(short.learner.averaged.parameters(), long.learner.averaged.parameters(), strict=True):
         assert torch.equal(one, other)
-    assert short.learner.evaluate(short.val, 1).accuracy > 0.6
+    assert finish(short.learner.evaluate(short.val, 1))[1].accuracy > 0.6
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
@@ -387,7 +387,7 @@ def test_it_learns(optimizer):
     fits, setup = train(3, optimizer=optimizer)
 
     assert fits[-1].loss < fits[0].loss
-    assert setup.learner.evaluate(setup.test, 1).accuracy > 0.6
+    assert finish(setup.learner.evaluate(setup.test, 1))[1].accuracy > 0.6
 
 
 def test_without_averaging_the_weights_are_the_raw_ones():
@@ -473,5 +473,24 @@ def test_nothing_in_a_tampered_file_is_executed(tmp_path):
 
     torch.save({"architecture": Evil()}, tmp_path / "model.pt")
 
-    with pytest.raises(DataError, match="not a model that greenml wrote"):
+    with pytest.raises(DataError, match="not a file that greenml wrote"):
         artifact.load(tmp_path / "model.pt")
+
+
+def one_epoch(**changes):
+    torch.manual_seed(0)
+    setup = ready(epochs=1, **changes)
+    finish(setup.learner.train_epoch(setup.train, 1))
+    return setup.learner.model.state_dict()
+
+
+def test_accumulated_gradients_are_those_of_the_large_batch():
+    """Also with augmentation, whose draws are the large batch's; not with batch norm, which sees the small ones."""
+    large = one_epoch(model="cnn", batch_size=128)
+    split = one_epoch(model="cnn", batch_size=32, grad_accum=4)
+
+    assert all(torch.allclose(large[key], split[key], atol=1e-4) for key in large)
+
+    large = one_epoch(model="test_byobnet", batch_size=128)
+    split = one_epoch(model="test_byobnet", batch_size=32, grad_accum=4)
+    assert not all(torch.allclose(large[key], split[key], atol=1e-4) for key in large)

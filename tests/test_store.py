@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from conftest import STARTED_AT, WORLD, make_end, make_epoch, make_phase, make_run, record
+from conftest import STARTED_AT, WORLD, make_end, make_epoch, make_phase, make_resume, make_run, record
 from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -260,6 +260,14 @@ def test_what_a_killed_run_used_last_is_lost_and_makes_the_total_unknown(db: Sto
     assert (lost["seq"], lost["epoch"], lost["cpu_j"], lost["gpu_j"]) == (2, 1, None, 0)
     [totals] = db.rows("from run_totals")
     assert (totals["total_j"], totals["known_j"], totals["source"]) == (None, 200, "unknown")
+
+
+def test_a_life_that_died_before_its_first_phase_lost_all_that_it_used(db: Store) -> None:
+    db.write([make_run(RUN), make_phase(RUN, 0), make_end(RUN, status="interrupted"), make_resume(RUN)])
+    [lost] = db.rows("from phases where name = 'lost'")
+    assert (lost["segment"], lost["seq"], lost["epoch"]) == (1, 0, 2)
+    assert lost["started_at"] == lost["ended_at"] == STARTED_AT + timedelta(hours=1)
+    assert db.rows("select status from runs") == [{"status": "crashed"}]
 
 
 def test_a_spooled_end_tells_that_a_run_has_not_crashed(db: Store) -> None:

@@ -147,7 +147,16 @@ def test_it_asked_no_network(trained):
 def test_it_leaves_its_files(trained):
     _, store, row, folder = trained
 
-    names = ["config.yaml", "curves.png", "epochs.csv", "epochs.json", "model.pt", "run.log", "summary.json"]
+    names = [
+        "checkpoint.pt",
+        "config.yaml",
+        "curves.png",
+        "epochs.csv",
+        "epochs.json",
+        "model.pt",
+        "run.log",
+        "summary.json",
+    ]
     assert sorted(file.name for file in folder.iterdir() if file.name != "lock") == names
     assert [file["path"] for file in store.rows("from artifacts order by name")] == [
         f"runs/{row['run_id']}/{name}" for name in names
@@ -234,19 +243,50 @@ def wait_for(process, words):
     raise AssertionError(f"it ended without saying {words!r}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_training_keeps_what_it_has(tmp_path, number):
-    process = start(tmp_path, "cnn", "--epochs", "10000")
-    wait_for(process, "epoch     2/10000")
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+def weights(store, run_id, name="checkpoint.pt", part="averaged"):
+    return torch.load(store.path.parent / "runs" / run_id / name, weights_only=True)[part]
 
-    assert process.returncode == 130, said
+
+def test_interrupted_and_uninterrupted_runs_end_in_the_same_tensors(tmp_path):
+    """Ctrl-C, then SIGTERM, then kill -9: each time it is taken up again, and nothing is counted twice or lost."""
+    how = ["cnn", "--dataset", "digits", "--batch-size", "32"]
+    process = start(tmp_path, *how, "--epochs", "100000")
     store = Store(tmp_path / "store" / "greenml.duckdb")
-    [row] = store.rows("from leaderboard")
-    assert (row["status"], row["stop_reason"], row["unranked"]) == ("interrupted", "interrupted", "no test accuracy")
-    assert row["epochs"] >= 2
-    assert (tmp_path / "store" / "runs" / row["run_id"] / "model.pt").exists()
+    last = 2
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        wait_for(process, f"epoch {last:>6}/100000")
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        [row] = store.rows("from leaderboard")
+        assert row["status"] == ("crashed" if number == signal.SIGKILL else "interrupted")
+        assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), said
+        last = row["epochs"] + 2
+        if number != signal.SIGKILL:
+            process = start(tmp_path, "--resume", row["run_id"][:6], "--epochs", "100000")
+    greenml(tmp_path, "train", "--resume", row["run_id"], "--epochs", str(last))
+    greenml(tmp_path, "train", *how, "--epochs", str(last), "--name", "whole", "--quiet")
+
+    [cut, whole] = store.rows("from leaderboard order by started_at")
+    assert (cut["status"], cut["epochs"], cut["accuracy"]) == ("done", last, whole["accuracy"])
+    for name, part in (("model.pt", "state_dict"), ("checkpoint.pt", "model"), ("checkpoint.pt", "averaged")):
+        one, other = (weights(store, row["run_id"], name, part) for row in (cut, whole))
+        assert all(torch.equal(one[key], other[key]) for key in one), (name, part)
+
+    losses = [
+        [(row["epoch"], row["train_loss"], row["val_loss"]) for row in store.rows(sql, [run["run_id"]])]
+        for sql in ["select epoch, train_loss, val_loss from epochs where run_id = ? order by epoch"]
+        for run in (cut, whole)
+    ]
+    assert losses[0] == losses[1]
+    phases = store.rows("from phases where run_id = ? order by segment, seq", [cut["run_id"]])
+    assert {phase["segment"] for phase in phases} == {0, 1, 2, 3}
+    assert [phase["segment"] for phase in phases if phase["name"] == "lost"] == [2]
+    assert all(a["ended_at"] == b["started_at"] for a, b in pairwise(phases) if a["segment"] == b["segment"])
+    [total] = store.rows("from run_totals where run_id = ?", [cut["run_id"]])
+    known = sum(phase["joules"] for phase in phases if phase["joules"] is not None)
+    assert total["known_j"] == pytest.approx(known, rel=1e-12)
+    assert (total["total_j"], cut["unranked"]) == (None, "energy partly unknown")  # what was lost, nobody knows
+    assert len(store.rows("from resumes")) == 3
 
 
 def test_a_training_that_is_stopped_before_it_begins_leaves_nothing(tmp_path):
@@ -258,6 +298,81 @@ def test_a_training_that_is_stopped_before_it_begins_leaves_nothing(tmp_path):
     assert process.returncode == 130
     assert "Traceback" not in said
     assert not list((tmp_path / "store" / "runs").iterdir())
+
+
+def test_resume_takes_only_rules_that_stop(trained, here, monkeypatch):
+    _, store, row, _ = trained
+    monkeypatch.setenv("GREENML_STORE", str(store.path))
+
+    for arguments, message, hint in (
+        (["--lr", "0.1"], "--lr would change it", "--epochs, --early-stop"),
+        (["--seed", "1"], "--seed would change it", "new run"),
+        (["--dry-run"], "--dry-run", "leave it out"),
+        ([], "is done: 3 epochs", "--epochs with a larger number"),
+        (["--epochs", "9", "--target-acc", "0.01"], "ended by target-acc", "--target-acc"),
+        (["--epochs", "9", "--time-budget", "1s"], "ended by time-budget", "--time-budget"),
+    ):
+        code, _, err = here("train", "--resume", row["run_id"], *arguments)
+        assert code == 2, err
+        first, second = err.splitlines()
+        assert message in first
+        assert hint in second
+
+
+def test_a_finished_run_goes_on_when_it_is_given_more_epochs(tmp_path, here):
+    here("train", "cnn", "--dataset", "digits", "--epochs", "1", "--quiet")
+    store = Store(tmp_path / "store" / "greenml.duckdb")
+    [before] = store.rows("from leaderboard")
+    code, _, err = here("train", "--resume", before["run_id"], "--epochs", "3", "--quiet")
+
+    [row] = store.rows("from leaderboard")
+    assert (code, row["epochs"], row["status"], row["rank"]) == (0, 3, "done", 1), err
+    assert row["energy_kwh"] > before["energy_kwh"]
+    assert store.rows("select epochs_asked from runs") == [{"epochs_asked": 3}]
+
+
+def test_a_budget_is_no_failure(tmp_path, here):
+    code, out, _ = here(
+        "train", "cnn", "--dataset", "digits", "--epochs", "500", "--energy-budget", "1J", "--json", "--quiet"
+    )
+
+    [row] = json.loads(out)
+    assert (code, row["status"], row["stop_reason"], row["epochs"]) == (0, "done", "energy-budget", 1)
+    assert row["accuracy"] is not None
+
+
+def test_a_diverged_run_leaves_its_files_and_is_not_resumed(tmp_path, here):
+    code, _, err = here("train", "cnn", "--dataset", "digits", "--optimizer", "sgd", "--lr", "100000", "--quiet")
+
+    assert code == 5
+    assert err.splitlines()[-2].startswith("greenml: error: ")
+    [row] = Store(tmp_path / "store" / "greenml.duckdb").rows("from leaderboard")
+    assert (row["status"], row["stop_reason"]) == ("failed", "nan-loss")
+    assert (tmp_path / "store" / "runs" / row["run_id"] / "summary.json").exists()
+    assert here("train", "--resume", row["run_id"])[0] == 2
+
+
+def test_repeats_are_a_run_a_seed_and_one_group(tmp_path):
+    done = greenml(
+        tmp_path,
+        "train",
+        "cnn",
+        "--dataset",
+        "digits",
+        "--epochs",
+        "1",
+        "--seed=4",
+        "--repeats",
+        "2",
+        "--json",
+        "--quiet",
+    )
+
+    rows = json.loads(done.stdout)
+    assert [row["seed"] for row in rows] == [4, 5]
+    assert len({row["group_hash"] for row in rows}) == 1
+    commands = Store(tmp_path / "store" / "greenml.duckdb").rows("select command from runs order by seed")
+    assert commands[1]["command"].endswith("train cnn --dataset digits --epochs 1 --json --quiet --json --seed 5")
 
 
 @pytest.mark.gpu

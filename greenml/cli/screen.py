@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from greenml import console
-from greenml.records import Epoch, Notice, Progress, Run
+from greenml.records import Epoch, Notice, Progress, Resume, Run
 from greenml.units import co2_g, format_duration, format_energy, format_mass
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Screen:
         self._bar: Any = None
         self._task: Any = None
         self._epochs: list[Epoch] = []
-        self._first_epoch_began: float | None = None
+        self._first: tuple[float, float] | None = None
 
     def __enter__(self) -> Screen:
         if console.err().is_terminal and not self._quiet:
@@ -59,6 +59,10 @@ class Screen:
             case Run():
                 self._has_begun = True
                 self.note(_describe(record))
+            case Resume():
+                self._has_begun = True
+                done = f" after step {record.step}" if record.step else ""
+                self.note(f"goes on in epoch {record.epoch} of {record.epochs_asked}{done}")
             case Progress() if self._bar:
                 self._bar.update(
                     self._task,
@@ -74,7 +78,9 @@ class Screen:
                 pass
 
     def _title(self, record: Progress) -> str:
-        return record.what if record.epoch is None else f"epoch {record.epoch}/{self._num_epochs}"
+        if record.epoch is None:
+            return record.what
+        return f"epoch {record.epoch}/{self._num_epochs}" + f" {record.what}" * (record.what != "training")
 
     def _facts(self, record: Progress) -> str:
         if record.epoch is None:
@@ -86,26 +92,25 @@ class Screen:
             parts.append(f"{record.watts:.0f} W")
         if record.energy_j is not None:
             parts += [format_energy(record.energy_j), format_mass(self._grams(record.energy_j))]
-        left_s = self._left_s(record.epoch, record.done / record.total)
+        left_s = self._left_s(record.epoch - 1 + record.done / record.total) if record.what == "training" else None
         return "  ".join([*parts, *([f"{format_duration(left_s)} left"] if left_s is not None else [])])
 
-    def _left_s(self, epoch: int, share: float) -> float | None:
-        """By the mean of the epochs so far; in the first by the part of it that is done."""
-        if self._first_epoch_began is None:
-            self._first_epoch_began = time.monotonic()
-            return None
-        durations = [epoch.duration_s for epoch in self._epochs] or [
-            (time.monotonic() - self._first_epoch_began) / share
-        ]
-        return (self._num_epochs - (epoch - 1 + share)) * sum(durations) / len(durations)
+    def _left_s(self, position: float) -> float | None:
+        """By the pace since the first word of progress; `position` counts epochs."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now, position
+        began, first = self._first
+        return (self._num_epochs - position) * (now - began) / (position - first) if position > first else None
 
     def _epoch_line(self, epoch: Epoch) -> str:
         width = len(str(self._num_epochs))
         watts = console.UNKNOWN if epoch.energy_j is None else f"{epoch.energy_j / epoch.duration_s:.0f}"
+        partly = "" if epoch.schedule_complete else "  (a part of it)"
         return (
             f"epoch {epoch.epoch:>{width}}/{self._num_epochs}  val {console.percentage(epoch.val_accuracy):>5} %  "
             f"loss {epoch.val_loss:.3f}  {format_duration(epoch.duration_s):>7}  {watts:>4} W  "
-            f"{format_energy(epoch.energy_total_j)}  {format_mass(self._grams(epoch.energy_total_j))} so far"
+            f"{format_energy(epoch.energy_total_j)}  {format_mass(self._grams(epoch.energy_total_j))} so far{partly}"
         )
 
     def _grams(self, joules: float | None) -> float | None:
@@ -118,7 +123,7 @@ def _describe(run: Run) -> str:
     return "\n".join(
         (
             f"{run.model}: {run.num_parameters:,} parameters{stem}; {run.precision} on {run.device}, "
-            f"batch {run.batch_size}",
+            f"batch {run.batch_size}" + f" x {run.grad_accum}, {run.accumulation}" * (run.grad_accum > 1),
             f"{run.dataset}: {run.num_train:,} training, {run.num_val:,} validation, {run.num_test:,} test images of "
             f"{run.image_size} px (resized: {run.resize})",
             f"energy by {run.meter['meter']}: {_provenance(run.meter)}",

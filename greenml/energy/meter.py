@@ -26,8 +26,8 @@ HEARTBEAT_S = 1.0
 SEAM_S = 5e-3
 """Less than this between two windows is no phase: the next window starts where the last one ended."""
 
-DURABLE_S = 10.0
-"""A longer phase is cut here, so that its caller can store it: a process that is killed loses no more than this."""
+DURABLE_S = 8.0
+"""A longer phase is cut at the next heartbeat, so that its caller can store it: who is killed loses 10 s at most."""
 
 MAX_FAILURES = 3
 """Readings that fail in a row before the meter is called broken."""
@@ -42,6 +42,15 @@ class _Sample(NamedTuple):
     at: float
     joules: Joules
     by_heartbeat: bool
+
+
+class _Power(NamedTuple):
+    """What the last two readings say; None where a component is unknown."""
+
+    watts: float | None
+    joules: float | None
+    """Since the first reading."""
+    at: float
 
 
 @dataclass(slots=True)
@@ -122,10 +131,10 @@ class Meter:
         self._unread: list[_Boundary] = []
         self._first: _Sample | None = None
         self._last: _Sample | None = None
-        self._latest: tuple[float | None, float | None] = (None, None)
+        self._latest = _Power(None, None, 0.0)
         self._num_windows = 0
         self._num_failures = 0
-        self._answered_at = self._seen_at = 0.0
+        self._answered_at = self._seen_at = self._began = 0.0
         self._peak_w = dict.fromkeys(COMPONENTS, 0.0)
         self.started_at = self.ended_at = datetime.now(UTC).replace(tzinfo=None)
         """UTC, naive: the first moment of the first phase, and the last of the latest that has ended."""
@@ -183,11 +192,24 @@ class Meter:
 
     def watts(self) -> float | None:
         """Power between the last two readings, all components; None while unknown."""
-        return self._latest[0]
+        return self._latest.watts
 
     def energy_j(self) -> float | None:
-        """Joules from the start of the run to the last reading; None where a component is unknown."""
-        return self._latest[1]
+        """Joules from the start of this meter to now, by the last power since the last reading, which is a second old
+        at most; None where a component is unknown."""
+        watts, joules, at = self._latest
+        if watts is None or joules is None:
+            return None
+        return joules + watts * (self._clock() - at) if self._windows else joules  # none are left after `finish`
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether a component cannot be read, so that nobody knows what this run uses."""
+        return self.trouble is not None or any(part.source is Source.UNKNOWN for part in self._components().values())
+
+    def elapsed_s(self) -> float:
+        """Seconds from the first moment of the first phase to now."""
+        return self._clock() - self._began
 
     def describe(self) -> dict[str, object]:
         """How the joules are known, for the record."""
@@ -332,10 +354,10 @@ class Meter:
         for name, joules in used.items():
             self._peak_w[name] = max(self._peak_w[name], (joules or 0.0) / seconds)
         if any(part.source is Source.UNKNOWN for part in self._components().values()):
-            self._latest = (None, None)
+            self._latest = _Power(None, None, now.at)
         else:
-            used_j = _total(used)
-            self._latest = (None if used_j is None else used_j / seconds, _total(_difference(now.joules, first.joules)))
+            used_j, total_j = _total(used), _total(_difference(now.joules, first.joules))
+            self._latest = _Power(None if used_j is None else used_j / seconds, total_j, now.at)
 
     def _resolve(self, before: _Sample, after: _Sample) -> None:
         """Split what was used between two samples by time, at the boundaries that fell there."""
@@ -355,7 +377,7 @@ class Meter:
         for boundary in self._unread:
             boundary.joules = dict.fromkeys(COMPONENTS)
         self._unread.clear()
-        self._latest = (None, None)
+        self._latest = _Power(None, None, self._clock())
         self._settle()
 
     def _settle(self) -> None:

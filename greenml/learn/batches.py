@@ -62,20 +62,35 @@ def normalisation(images: torch.Tensor, index: torch.Tensor) -> Normalisation:
     return Normalisation(some.mean((0, 1, 2)).tolist(), some.std((0, 1, 2)).clamp_min(1e-3).tolist())
 
 
-def training_batches(
-    part: Part, batch_size: int, augment: str, generator: torch.Generator
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """A shuffled epoch of images [B, C, S, S] (channels-last, float32) and labels [B].
+def training_steps(
+    part: Part, batch_size: int, grad_accum: int, augment: str, seed: int, *, start: int = 0
+) -> Iterator[Iterator[tuple[torch.Tensor, torch.Tensor]]]:
+    """A shuffled epoch from step `start` on, step by step.
 
-    The last, smaller batch is left out: batch norm cannot train on a rest of one.
+    A step is `grad_accum` batches of images [B, C, S, S] (channels-last, float32) and labels [B]. What is random is
+    drawn for the step as a whole, so that accumulated batches hold what one large batch would. The last, smaller step
+    is left out: batch norm cannot train on a rest of one.
     """
+    generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(part), generator=generator)
-    for rows in torch.split(order[: num_batches(part, batch_size) * batch_size], batch_size):
-        index = part.index[rows.to(part.index.device)]
-        yield (
-            _normalised(_gather(part.images, index, augment, generator), part),
-            part.labels[index].to(part.mean.device),
-        )
+    together = batch_size * grad_accum
+    for step, rows in enumerate(torch.split(order[: num_steps(part, batch_size, grad_accum) * together], together)):
+        draws = _draw(part, together, augment, generator)  # also for steps that are left out: the stream goes on
+        if step >= start:
+            yield _batches(part, rows, draws, batch_size)
+
+
+def _batches(
+    part: Part, rows: torch.Tensor, draws: list[torch.Tensor], batch_size: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    for picked, *moves in zip(*(torch.split(one, batch_size) for one in (rows, *draws)), strict=True):
+        index = part.index[picked.to(part.index.device)]
+        if moves:
+            shifts, flips = (one.to(part.images.device) for one in moves)
+            images = crop_and_flip(part.images, index, shifts, flips)
+        else:
+            images = part.images[index]
+        yield _normalised(images, part), part.labels[index].to(part.mean.device)
 
 
 def evaluation_batches(part: Part, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -84,19 +99,19 @@ def evaluation_batches(part: Part, batch_size: int) -> Iterator[tuple[torch.Tens
         yield _normalised(part.images[index], part), part.labels[index].to(part.mean.device)
 
 
-def num_batches(part: Part, batch_size: int) -> int:
-    """Training batches an epoch."""
-    return len(part) // batch_size
+def num_steps(part: Part, batch_size: int, grad_accum: int) -> int:
+    """Training steps an epoch."""
+    return len(part) // (batch_size * grad_accum)
 
 
-def _gather(images: torch.Tensor, index: torch.Tensor, augment: str, generator: torch.Generator) -> torch.Tensor:
+def _draw(part: Part, num: int, augment: str, generator: torch.Generator) -> list[torch.Tensor]:
+    """Shifts [num, 2] in pixels and flips [num]; nothing where images stay as they are."""
     if augment == "none":
-        return images[index]
-    size, num = images.shape[1], len(index)
-    reach = max(1, size // 16)
+        return []
+    reach = max(1, part.images.shape[1] // 16)
     shifts = torch.randint(-reach, reach + 1, (num, 2), generator=generator)
     flips = torch.rand(num, generator=generator) < 0.5 if augment == "crop-flip" else torch.zeros(num, dtype=torch.bool)
-    return crop_and_flip(images, index, shifts.to(images.device), flips.to(images.device))
+    return [shifts, flips]
 
 
 def crop_and_flip(images: torch.Tensor, index: torch.Tensor, shifts: torch.Tensor, flips: torch.Tensor) -> torch.Tensor:

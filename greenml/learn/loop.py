@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -12,12 +14,12 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from greenml.errors import TrainingError
-from greenml.learn.batches import Part, evaluation_batches, num_batches, training_batches
+from greenml.learn.batches import Part, evaluation_batches, num_steps, training_steps
 from greenml.learn.models import SMALL_PX
 from greenml.learn.precision import autocast, scaler
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from greenml.config import Config
 
@@ -30,13 +32,14 @@ DEFAULT_WEIGHT_DECAY = {"adam": 0.0, "adamw": 0.01, "sgd": 5e-4}
 
 
 class Fit(NamedTuple):
-    """What an epoch of training looked like from inside."""
+    """What an epoch of training, or a part of one, looked like from inside."""
 
     loss: float
     accuracy: float
     """Fraction of the augmented images that were classified correctly while training."""
     lr: float
-    """At the end of the epoch."""
+    """Of the last step."""
+    num_samples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,17 @@ class Score:
         return self.correct / self.count
 
 
+@dataclass(slots=True)
+class _Pass:
+    """An epoch that is under way."""
+
+    epoch: int
+    loss_sum: torch.Tensor
+    correct: torch.Tensor
+    num_steps: int = 0
+    num_samples: int = 0
+
+
 class Learner:
     """A model in training: its weights, their moving average, the optimizer and where the schedule stands.
 
@@ -66,13 +80,14 @@ class Learner:
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._config, self._precision, self._device = config, precision, device
         self._num_steps = 0
+        self._pass: _Pass | None = None
         self._averaged = AveragedModel(self.model, multi_avg_fn=self._average, use_buffers=True)
         self._optimizer = _optimizer(self.model, config)
         self._scaler = scaler(device, precision)
 
-    def num_batches(self, part: Part) -> int:
-        """Batches an epoch of `part`."""
-        return num_batches(part, self._config.batch_size)
+    def num_steps(self, part: Part) -> int:
+        """Steps of an epoch of `part`."""
+        return num_steps(part, self._config.batch_size, self._config.grad_accum)
 
     @property
     def averaged(self) -> nn.Module:
@@ -80,43 +95,106 @@ class Learner:
         averaged: nn.Module = self._averaged.module
         return averaged
 
+    @property
+    def step(self) -> int:
+        """Steps done of the epoch that is under way."""
+        return self._pass.num_steps if self._pass else 0
+
     def train_epoch(self, part: Part, epoch: int) -> Generator[int, None, Fit]:
-        """One pass over `part`, yielding the number of batches done. Raises TrainingError on NaN loss."""
+        """One pass over `part`, or what a checkpoint left of it, yielding the number of steps done.
+
+        Raises TrainingError on NaN loss and where memory does not suffice.
+        """
         config = self._config
         # Seeded by epoch, not once: the stream of an epoch does not depend on how the ones before it were run.
-        torch.manual_seed(config.seed + 1_000_003 * epoch)
-        generator = torch.Generator().manual_seed(config.seed + 1_000_003 * epoch)
-        warmup = min(config.warmup_steps, num_batches(part, config.batch_size))
-        loss_sum, correct = torch.zeros((), device=self._device), torch.zeros((), device=self._device)
-        count, lr = 0, 0.0
+        seed = config.seed + 1_000_003 * epoch
+        if self._pass is None:
+            torch.manual_seed(seed)
+            self._pass = _Pass(epoch, torch.zeros((), device=self._device), torch.zeros((), device=self._device))
+        now = self._pass
         self.model.train()
-        batches = training_batches(part, config.batch_size, config.augment, generator)
-        for done, (images, labels) in enumerate(batches, start=1):
-            lr = _known(config.lr) * min(1.0, (self._num_steps + 1) / max(1, warmup))
-            for group in self._optimizer.param_groups:
-                group["lr"] = lr
-            with autocast(self._device, self._precision):
-                logits = self.model(images)
-                loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            self._scaler.step(self._optimizer)
-            self._scaler.update()
-            self._optimizer.zero_grad(set_to_none=True)
-            self._num_steps += 1
-            self._averaged.update_parameters(self.model)
-            loss_sum += loss.detach() * len(labels)
-            correct += (logits.detach().argmax(1) == labels).sum()
-            count += len(labels)
-            yield done
-        mean_loss = loss_sum.item() / count
-        self._refuse_nan(mean_loss, "training", epoch)
-        return Fit(mean_loss, correct.item() / count, lr)
+        steps = training_steps(part, config.batch_size, config.grad_accum, config.augment, seed, start=now.num_steps)
+        with _enough_memory(config):
+            for batches in steps:
+                for group in self._optimizer.param_groups:
+                    group["lr"] = self._rate(part)
+                for images, labels in batches:
+                    with autocast(self._device, self._precision):
+                        logits = self.model(images)
+                        loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+                    self._scaler.scale(loss / config.grad_accum).backward()  # type: ignore[no-untyped-call]
+                    now.loss_sum += loss.detach() * len(labels)
+                    now.correct += (logits.detach().argmax(1) == labels).sum()
+                    now.num_samples += len(labels)
+                self._scaler.step(self._optimizer)
+                self._scaler.update()
+                self._optimizer.zero_grad(set_to_none=True)
+                self._num_steps += 1
+                now.num_steps += 1
+                self._averaged.update_parameters(self.model)
+                yield now.num_steps
+        fit = self.fit()
+        self._pass = None
+        return fit
 
-    def evaluate(self, part: Part, epoch: int) -> Score:
-        """The averaged weights on every image of `part`. Raises TrainingError on NaN loss."""
-        score = evaluate(self.averaged, part, self._config.batch_size, self._precision, self._device)
+    def fit(self) -> Fit:
+        """The epoch under way, so far. Raises TrainingError on NaN loss."""
+        if self._pass is None or not self._pass.num_samples:
+            raise ValueError("no epoch is under way")
+        now = self._pass
+        mean_loss = now.loss_sum.item() / now.num_samples
+        self._refuse_nan(mean_loss, "training", now.epoch)
+        lr = self._optimizer.param_groups[0]["lr"]
+        return Fit(mean_loss, now.correct.item() / now.num_samples, lr, now.num_samples)
+
+    def evaluate(self, part: Part, epoch: int) -> Generator[int, None, Score]:
+        """The averaged weights on every image of `part`, yielding images done. Raises TrainingError on NaN loss."""
+        with _enough_memory(self._config):
+            score = yield from evaluate(self.averaged, part, self._config.batch_size, self._precision, self._device)
         self._refuse_nan(score.loss, "validation", epoch)
         return score
+
+    def state(self) -> dict[str, Any]:
+        """All that training goes on from, in tensors and plain Python; `load_state` takes it back.
+
+        Raises TrainingError where the weights have left the numbers: nothing would go on from there.
+        """
+        now = self._pass
+        if not all(torch.isfinite(weights).all() for weights in self.model.parameters()):
+            self._refuse_nan(math.nan, "training", now.epoch if now else 1)
+        return {
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "num_averaged": self._averaged.n_averaged,
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "num_steps": self._num_steps,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else None,
+            "pass": None if now is None else dataclasses.asdict(now),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken: on a CPU, to the bit."""
+        self.model.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["averaged"])
+        self._averaged.n_averaged.copy_(state["num_averaged"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        self._num_steps = state["num_steps"]
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"] is not None and self._device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"], self._device)
+        if state["pass"] is not None:
+            self._pass = _Pass(**state["pass"])
+            self._pass.loss_sum, self._pass.correct = (
+                one.to(self._device) for one in (self._pass.loss_sum, self._pass.correct)
+            )
+
+    def _rate(self, part: Part) -> float:
+        """Linear warm-up, at most over one epoch, then constant."""
+        warmup = min(self._config.warmup_steps, self.num_steps(part))
+        return _known(self._config.lr) * min(1.0, (self._num_steps + 1) / max(1, warmup))
 
     def _refuse_nan(self, loss: float, where: str, epoch: int) -> None:
         if not math.isfinite(loss):
@@ -136,18 +214,39 @@ class Learner:
             torch._foreach_copy_(averaged, current)
 
 
-@torch.inference_mode()
-def evaluate(model: nn.Module, part: Part, batch_size: int, precision: str, device: torch.device) -> Score:
-    """Any model on every image of `part`; batches are larger than in training only while images are small."""
+def evaluate(
+    model: nn.Module, part: Part, batch_size: int, precision: str, device: torch.device
+) -> Generator[int, None, Score]:
+    """Any model on every image of `part`, yielding images done; batches are larger than in training only while images
+    are small."""
     model.eval()
     at_once = min(EVALUATION_BATCH, max(batch_size, EVALUATION_BATCH * SMALL_PX**2 // part.images.shape[1] ** 2))
     loss_sum, correct = torch.zeros((), device=device), torch.zeros((), dtype=torch.long, device=device)
+    count = 0
     for images, labels in evaluation_batches(part, at_once):
-        with autocast(device, precision):
+        with torch.inference_mode(), autocast(device, precision):
             logits = model(images)
-        loss_sum += F.cross_entropy(logits.float(), labels, reduction="sum")
-        correct += (logits.argmax(1) == labels).sum()
+            loss_sum += F.cross_entropy(logits.float(), labels, reduction="sum")
+            correct += (logits.argmax(1) == labels).sum()
+        count += len(labels)
+        yield count
     return Score(loss_sum.item() / len(part), int(correct.item()), len(part))
+
+
+@contextmanager
+def _enough_memory(config: Config) -> Iterator[None]:
+    """What PyTorch says where memory ends -> TrainingError, with a smaller batch as the way out."""
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; on a CPU there is only the text
+        if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+            raise
+        half = max(1, config.batch_size // 2)
+        raise TrainingError(
+            f"batches of {config.batch_size} do not fit into memory",
+            hint=f"--batch-size {half} --grad-accum {2 * config.grad_accum} makes the same steps in less",
+            stop_reason="out-of-memory",
+        ) from error
 
 
 def _optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:

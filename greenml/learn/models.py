@@ -135,6 +135,11 @@ def num_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
+def mixes_batches(model: nn.Module) -> bool:
+    """Whether what an image gives depends on its batch: then accumulated gradients are not those of a large batch."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
 def _takes_size(name: str) -> bool:
     """Whether the architecture is built for one image size (cnn, vision transformers) and must be told it."""
     if name == "cnn":

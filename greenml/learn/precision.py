@@ -100,6 +100,11 @@ def device_name(device: torch.device) -> str | None:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
+def peak_bytes(device: torch.device) -> int | None:
+    """Most memory that tensors have held on the GPU so far; None for other devices, which do not count it."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given."""
     if device.type == "cuda":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
+from greenml import config as configs
 from greenml import environment
 from greenml.errors import UsageError
 from greenml.learn import allocator, artifact, batches, data, models, precision
@@ -17,6 +18,8 @@ from greenml.records import Notice, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+    from torch import nn
 
     from greenml.config import Config, Device
     from greenml.learn.batches import Part
@@ -42,12 +45,15 @@ class Setup:
 def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice, None, Setup]:
     """Read the data, build the model, choose the precision. Raises UsageError and DataError."""
     allocator.keep_memory()
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
     images = yield from data.load(config.dataset, config.image_size)
     splits = data.split(images, config.val_fraction, config.split_seed)
-    if config.batch_size > len(splits.train):
+    if config.batch_size * config.grad_accum > len(splits.train):
+        asked = f"--batch-size {config.batch_size}" + f" x --grad-accum {config.grad_accum}" * (config.grad_accum > 1)
         raise UsageError(
-            f"--batch-size {config.batch_size} is more than the {len(splits.train)} training images",
-            hint=f"try --batch-size {max(1, len(splits.train) // 10)}",
+            f"{asked} is more than the {len(splits.train)} training images",
+            hint=f"try --batch-size {max(1, len(splits.train) // 10 // config.grad_accum)}",
         )
     (train, val, test), norm = batches.parts(images.images, images.labels, list(splits[:3]), device)
     shape = {"num_classes": len(images.classes), "in_chans": images.images.shape[3], "image_size": images.image_size}
@@ -70,7 +76,13 @@ def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice
         weight_decay=DEFAULT_WEIGHT_DECAY[config.optimizer] if config.weight_decay is None else config.weight_decay,
         precision=choice.precision,
         device=cast("Device", device.type),
+        num_threads=torch.get_num_threads(),
     )
+    hardware = {
+        **environment.hardware(),
+        "gpu": precision.device_name(device),
+        "torch_threads": resolved.num_threads,
+    }
     test_labels = np.bincount(images.labels[splits.test], minlength=len(images.classes))
     return Setup(
         config=resolved,
@@ -96,11 +108,9 @@ def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice
             "precision_asked": config.precision,
             "precision": choice.precision,
             "device": device.type,
-            "hardware": {
-                **environment.hardware(),
-                "gpu": precision.device_name(device),
-                "torch_threads": torch.get_num_threads(),
-            },
+            "hardware": hardware,
+            "group_hash": configs.group_hash(resolved, hardware["cpu"], hardware["gpu"]),
+            "accumulation": _accumulation(resolved, model),
         },
         description=artifact.describe(
             architecture=resolved.model,
@@ -111,3 +121,13 @@ def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice
             norm=norm,
         ),
     )
+
+
+def _accumulation(config: Config, model: nn.Module) -> str | None:
+    """Whether accumulated gradients are those of a large batch, in words (tests/test_learn.py holds them to it)."""
+    if config.grad_accum == 1:
+        return None
+    together = config.batch_size * config.grad_accum
+    if models.mixes_batches(model):
+        return f"not equal to batches of {together}: batch norm sees {config.batch_size} images at a time"
+    return f"equal to batches of {together}"

@@ -1,0 +1,189 @@
+"""One run from its first batch to its files: every record goes to the store and to the screen as it comes."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from greenml import console
+from greenml.cli import runs
+from greenml.cli.screen import Screen
+from greenml.errors import GreenMLError, StoreError
+from greenml.records import Artifact, Notice, Phase, Progress, Resume, Run, RunEnd
+from greenml.units import JOULES_PER_KWH, format_energy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from greenml.config import Config
+    from greenml.records import Intensity, Stored
+    from greenml.run import Past
+    from greenml.store import Store
+
+INTERRUPTED = 130
+
+WRITE_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is to be trained, and under which name it is kept."""
+
+    run_id: str
+    config: Config
+    intensity: Intensity
+    past: Past | None = None
+    """Of a run that is taken up again."""
+
+
+def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) -> None:
+    """Train, leave the run's files in its claimed `folder`, print what it came to.
+
+    Raises what ended the run, SystemExit(130) where that was an interruption, and StoreError where rows still wait.
+    """
+    with Screen(folder, job.config.epochs, job.intensity, quiet=quiet) as screen:
+        status, error = _train(job, store, folder, screen)
+        if waiting := store.spooled():
+            raise error or StoreError(
+                f"{store.path}: {waiting} rows of run {job.run_id} are not stored yet",
+                hint="they wait in the spool beside it: the next greenml command that writes adds them",
+            )
+        known = runs.everything(store, job.run_id)
+        try:
+            trouble = _leave_files(store, known, folder)
+        except OSError as what:
+            trouble = f"not all files of this run could be written: {what}"
+        if trouble:
+            screen.note(trouble, always=True)
+        if status == "interrupted":
+            screen.note(f"to go on from here: greenml train --resume {job.run_id[:8]}", always=True)
+    if error:
+        raise error
+    if json:
+        console.print_json(store.rows("from leaderboard where run_id = ?", [job.run_id]))
+    else:
+        console.out().print(console.facts([("run", job.run_id), *runs.headline(known), ("files", f"{folder}/")]))
+    if status == "interrupted":
+        raise SystemExit(INTERRUPTED)
+
+
+def _train(job: Job, store: Store, folder: Path, screen: Screen) -> tuple[str, GreenMLError | None]:
+    """Run it, storing and showing every record; the status it ended with, and the error of a run that failed."""
+    from greenml import energy, run
+
+    screen.note(f"run {job.run_id} · {job.intensity.note}")
+    pending: list[Stored] = []
+    status, written = "", time.monotonic()
+    with (
+        _until_interrupted(screen.note) as (interrupted, begun),
+        energy.open_meter(job.run_id, segment=job.past.segment if job.past else 0) as meter,
+    ):
+        records = run.train(
+            job.config,
+            meter,
+            job.intensity,
+            run_id=job.run_id,
+            folder=folder,
+            past=job.past,
+            interrupted=interrupted,
+        )
+        try:
+            for record in records:
+                screen.show(record)
+                if isinstance(record, Progress | Notice):
+                    continue
+                pending.append(record)
+                weighty = isinstance(record, Run | Resume | RunEnd) or (isinstance(record, Phase) and record.seq == 0)
+                # An epoch of digits takes 0.2 s and a write 30 ms: rows of short epochs travel together.
+                if weighty or time.monotonic() - written >= WRITE_EVERY_S:
+                    store.write(pending)
+                    pending, written = [], time.monotonic()
+                begun()
+                status = record.status if isinstance(record, RunEnd) else "running"
+        except GreenMLError as error:
+            if not status:  # before there was a run to speak of
+                raise
+            return status, error
+        if meter.trouble:
+            screen.note(f"the meter fell silent: {meter.trouble}; what it missed is unknown")
+        if meter.deaf:
+            screen.note(f"whether another run shared this machine is not known: {meter.deaf}")
+    return status, None
+
+
+@contextmanager
+def _until_interrupted(note: Callable[[str], None]) -> Iterator[tuple[Callable[[], bool], Callable[[], None]]]:
+    """Ctrl-C and SIGTERM end the run after the step in hand, a second one at once.
+
+    Gives what a run asks after every step, and what to call once there is a run: before that, the first one counts.
+    """
+    asked, has_begun = threading.Event(), threading.Event()
+
+    def handle(number: int, frame: object) -> None:  # noqa: ARG001
+        if asked.is_set() or not has_begun.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        note("stopping after this step; once more to stop at once")
+
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield asked.is_set, has_begun.set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave_files(store: Store, known: dict[str, Any], folder: Path) -> str | None:
+    """Epochs, summary and curves out of what is known of the run, and the list of all files into the store.
+
+    What could not be made is said in words: a training that is over does not fail for want of a picture.
+    """
+    from greenml import exchange
+
+    epochs = known["epoch_rows"]
+    exchange.write_csv(folder / "epochs.csv", epochs)
+    exchange.write_json(folder / "epochs.json", console.plain(epochs))
+    summary = {key: value for key, value in known.items() if key != "artifacts"}  # the files are only being made
+    exchange.write_json(folder / "summary.json", console.plain(summary))
+    trouble = None if epochs else "no epoch was finished: no curves"
+    if epochs:
+        try:
+            _draw_curves(folder / "curves.png", known)
+        except (ImportError, ValueError) as error:  # Altair says by ValueError that vl-convert is missing
+            trouble = f"no curves were drawn: {error}"
+    files = sorted(file for file in folder.iterdir() if file.name != "lock")
+    relative = folder.relative_to(store.path.parent)
+    store.write(
+        Artifact(
+            run_id=known["run_id"],
+            name=file.name,
+            path=(relative / file.name).as_posix(),
+            num_bytes=file.stat().st_size,
+        )
+        for file in files
+    )
+    return trouble
+
+
+def _draw_curves(path: Path, run: dict[str, Any]) -> None:
+    from greenml import plots
+
+    accuracy = "" if run["accuracy"] is None else f"{console.percentage(run['accuracy'])} % test accuracy, "
+    energy = (
+        "energy unknown"
+        if run["energy_kwh"] is None
+        else f"{format_energy(run['energy_kwh'] * JOULES_PER_KWH)} ({run['source']})"
+    )
+    chart = plots.curves(
+        run["epoch_rows"],
+        title=f"{run['model']} on {run['dataset']}",
+        subtitle=f"{accuracy}{energy}, {run['precision']} on {run['device']}, run {run['run_id']}",
+        best_epoch=run["best_epoch"],
+    )
+    plots.save_png(chart, path)

@@ -1,0 +1,98 @@
+"""`greenml train --resume RUN`: what may change, and what the store knows of the lives before."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from greenml import config as configs
+from greenml.cli.jobs import Job
+from greenml.errors import UsageError
+from greenml.records import Intensity, Source
+from greenml.run import Past, budget_rule, stop_rule
+from greenml.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from greenml.store import Store
+
+DIVERGED = "nan-loss"
+
+
+def refuse(given: Mapping[str, Any], others: Sequence[str]) -> None:
+    """Raise UsageError where more is given than rules that stop: the weights so far came about otherwise."""
+    names = [f"--{key.replace('_', '-')}" for key in given if key not in configs.STOP_RULES]
+    names = [{"--model": "a model", "--tags": "--tag", "--model-args": "--model-arg"}.get(name, name) for name in names]
+    if wrong := [*names, *others]:
+        rules = ", ".join(f"--{key.replace('_', '-')}" for key in configs.STOP_RULES)
+        raise UsageError(
+            f"--resume goes on with a run as it was begun, and {wrong[0]} would change it",
+            hint=f"leave it out, or start a new run; what may change: {rules}",
+        )
+
+
+def take_up(store: Store, run_id: str, changes: dict[str, Any]) -> Job:
+    """A claimed run of the store -> what is left of it to do. Raises UsageError where nothing is."""
+    [run] = store.rows("from runs where run_id = ?", [run_id])
+    if run["kind"] != "train":
+        raise UsageError(f"run {run_id} is of kind {run['kind']}", hint="only trainings can be resumed")
+    if run["stop_reason"] == DIVERGED:
+        raise UsageError(
+            f"run {run_id} has diverged, and would do so again", hint="start a new one with a smaller --lr"
+        )
+    config = configs.validate({key: run["config"][key] for key in configs.KEYS if key in run["config"]} | changes)
+    named: dict[str, Any] = {
+        field.name: run.get(f"intensity_{field.name}", run.get(field.name)) for field in dataclasses.fields(Intensity)
+    }
+    past = _past(store, run)
+    job = Job(run_id=run_id, config=config, intensity=Intensity(**named), past=past)
+    if run["status"] == "done":
+        _refuse_what_is_done(job, past, store)
+    return job
+
+
+def _past(store: Store, run: Mapping[str, Any]) -> Past:
+    of_run = [run["run_id"]]
+    [lives] = store.rows("select coalesce(max(segment), -1) + 1 as next from phases where run_id = ?", of_run)
+    [resumed] = store.rows("select coalesce(max(segment), 0) + 1 as next from resumes where run_id = ?", of_run)
+    totals = next(iter(store.rows("from run_totals where run_id = ?", of_run)), None)
+    return Past(
+        segment=max(lives["next"], resumed["next"]),
+        data_hash=run["data_hash"],
+        split_hash=run["split_hash"],
+        versions=run["versions"],
+        epochs=frozenset(row["epoch"] for row in store.rows("select epoch from epochs where run_id = ?", of_run)),
+        duration_s=totals["duration_s"] if totals else 0.0,
+        known_j=totals["known_j"] if totals else 0.0,
+        cpu_j=totals["cpu_j"] if totals else 0.0,
+        gpu_j=totals["gpu_j"] if totals else 0.0,
+        ram_j=totals["ram_j"] if totals else 0.0,
+        source=Source(totals["source"]) if totals else Source.ABSENT,
+    )
+
+
+def _refuse_what_is_done(job: Job, past: Past, store: Store) -> None:
+    """A run that ended by its rules goes on only where these have changed."""
+    sql = "select val_accuracy from epochs where run_id = ? and schedule_complete order by epoch"
+    accuracies = [row["val_accuracy"] for row in store.rows(sql, [job.run_id])]
+    rule = (
+        stop_rule(job.config, accuracies)
+        or budget_rule(job.config, job.intensity, past.duration_s, past.known_j)
+        or ("epochs" if len(accuracies) >= job.config.epochs else None)
+    )
+    if rule:
+        raise UsageError(
+            f"run {job.run_id} is done: {len(accuracies)} epochs, {format_duration(past.duration_s)}, ended by {rule}",
+            hint=HINTS[rule],
+        )
+
+
+HINTS = {
+    "epochs": "--epochs with a larger number goes on",
+    "target-acc": "a higher --target-acc goes on",
+    "early-stop": "--no-early-stop or a larger --patience goes on",
+    "time-budget": "a larger --time-budget goes on",
+    "energy-budget": "a larger --energy-budget goes on",
+    "carbon-budget": "a larger --carbon-budget goes on",
+}

@@ -1,0 +1,283 @@
+"""The life of one run, top to bottom: it yields what happened, and who called it stores, shows or stops."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING
+
+from greenml import config as configs
+from greenml import environment
+from greenml.errors import GreenMLError
+from greenml.records import Epoch, Notice, Record, Resume, Run, RunEnd, Source
+from greenml.run.books import Books
+from greenml.run.past import Best, Checkpoint, Past, best_of
+from greenml.run.stops import Budgets, stop_rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Sized
+    from pathlib import Path
+
+    from greenml.config import Config
+    from greenml.energy import Meter
+    from greenml.learn.loop import Fit, Score
+    from greenml.learn.setup import Setup
+    from greenml.records import Intensity
+
+TICK_S = 0.25
+"""How often a run says how far it is."""
+
+
+def train(
+    config: Config,
+    meter: Meter,
+    intensity: Intensity,
+    *,
+    run_id: str,
+    folder: Path,
+    past: Past | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Iterator[Record]:
+    """Train one model and yield its records as they become known: a Run or Resume, Phases and Epochs, a RunEnd.
+
+    Leaves in `folder` `config.yaml`, `model.pt` (the weights that validation chose) and `checkpoint.pt`, from which
+    the run goes on when it is called with its `past`. `interrupted` is asked after every step; the run then ends in
+    good order, without a test. Raises UsageError for what cannot be trained and DataError for what cannot be read;
+    after the RunEnd, TrainingError when the loss leaves the numbers or memory ends, StoreError when the disk is full.
+    """
+    from greenml.learn import artifact, precision
+    from greenml.learn.loop import evaluate
+    from greenml.learn.setup import prepare
+
+    meter.wait_until_ready()
+    device = precision.pick_device(config.device)
+    meter.attach(device.type, lambda: precision.synchronize(device))
+    setup = yield from prepare(config, device)
+    learner, books = setup.learner, Books(meter, past)
+    budgets = Budgets(config, meter, intensity, past)
+    checkpoint = Checkpoint(folder / "checkpoint.pt", setup, run_id)
+    model_file, best = folder / "model.pt", None
+    if past is None:
+        artifact.write_text(folder / "config.yaml", configs.dump(setup.config))
+        yield _begin(setup, meter, intensity, run_id)
+    else:
+        best = best_of(model_file)
+        checkpoint.load(past)
+        artifact.write_text(folder / "config.yaml", configs.dump(setup.config))
+        yield _resume(setup, meter, run_id, past, checkpoint)
+        yield from _differences(past)
+        yield from (epoch for epoch in checkpoint.epochs if epoch.epoch not in past.epochs)
+    yield from budgets.warn()
+
+    test: Score | None = None
+    reason: str | None = None
+    number = len(checkpoint.epochs)
+    try:
+        while reason is None and number < config.epochs:
+            number += 1
+            began, fit = time.perf_counter(), None
+            steps = learner.train_epoch(setup.train, number)
+            while fit is None and reason is None:
+                with meter.window("train", epoch=number):
+                    fit, reason = yield from _train(setup, steps, number, books, budgets, checkpoint, interrupted)
+                if fit is None and reason in (None, "interrupted"):
+                    with meter.window("checkpoint", epoch=number):
+                        checkpoint.save()
+            if reason == "interrupted":
+                break
+            with meter.window("validate", epoch=number):
+                score = yield from _watched(learner.evaluate(setup.val, number), "validating", setup.val, number, books)
+            # A budget ends an epoch half-way: what it has learned by then counts, but it is no epoch of the schedule.
+            epoch = _epoch(
+                number,
+                fit or learner.fit(),
+                score,
+                run_id=run_id,
+                segment=past.segment if past else 0,
+                duration_s=time.perf_counter() - began,
+                complete=fit is not None,
+                device_bytes=precision.peak_bytes(device),
+            )
+            if fit:
+                checkpoint.epochs.append(epoch)
+                reason = stop_rule(config, checkpoint.accuracies) or budgets.spent()
+                reason = reason or ("interrupted" if interrupted() else None)
+            improved = best is None or score.accuracy > best.val_accuracy
+            due = reason or number == config.epochs or checkpoint.is_due(within_epoch=False)
+            if improved or due:
+                with meter.window("checkpoint", epoch=number):
+                    if improved:
+                        best = Best(number, score.accuracy)
+                        artifact.save(
+                            model_file, learner.averaged, setup.description, run_id=run_id, **dataclasses.asdict(best)
+                        )
+                    if due:
+                        checkpoint.save()
+            books.expect(epoch, meter.last_seq)
+            yield from books.settle()
+            yield from budgets.warn()
+        if reason != "interrupted":
+            with meter.window("test"):
+                model, _ = artifact.load(model_file)
+                scoring = evaluate(model.to(device), setup.test, config.batch_size, setup.config.precision, device)
+                test = yield from _watched(scoring, "testing", setup.test, None, books)
+    except GreenMLError as error:
+        yield from books.close()
+        yield _end(run_id, meter, "failed", error.stop_reason, best, None)
+        raise
+    yield from books.close()
+    yield _end(run_id, meter, "interrupted" if reason == "interrupted" else "done", reason or "epochs", best, test)
+
+
+def _train(
+    setup: Setup,
+    steps: Generator[int, None, Fit],
+    number: int,
+    books: Books,
+    budgets: Budgets,
+    checkpoint: Checkpoint,
+    interrupted: Callable[[], bool],
+) -> Generator[Record, None, tuple[Fit | None, str | None]]:
+    """Train until epoch `number` is over, and give its Fit; or until there is a reason to end the run, and give that;
+    or until a checkpoint is due, and give neither."""
+    total, said = setup.learner.num_steps(setup.train), time.perf_counter()
+    while True:
+        try:
+            done = next(steps)
+        except StopIteration as finished:
+            return finished.value, None
+        if interrupted():
+            return None, "interrupted"
+        if done < total and (reason := budgets.spent()):
+            return None, reason
+        if done < total and checkpoint.is_due(within_epoch=True):
+            return None, None
+        if time.perf_counter() - said >= TICK_S:
+            said = time.perf_counter()
+            setup.learner.fit()  # a loss that has left the numbers ends the run now, not an epoch later
+            yield from books.settle()
+            yield books.progress("training", done, total, number)
+
+
+def _watched(
+    steps: Generator[int, None, Score], what: str, part: Sized, number: int | None, books: Books
+) -> Generator[Record, None, Score]:
+    """Evaluate, saying now and then how far it is."""
+    said = time.perf_counter()
+    while True:
+        try:
+            done = next(steps)
+        except StopIteration as finished:
+            score: Score = finished.value
+            return score
+        if time.perf_counter() - said >= TICK_S:
+            said = time.perf_counter()
+            yield from books.settle()
+            yield books.progress(what, done, len(part), number)
+
+
+def _begin(setup: Setup, meter: Meter, intensity: Intensity, run_id: str) -> Run:
+    config = setup.config
+    commit, dirty = environment.git()
+    return Run(
+        run_id=run_id,
+        kind="train",
+        name=config.name,
+        tags=config.tags,
+        parent=None,
+        batch_size=config.batch_size,
+        grad_accum=config.grad_accum,
+        epochs_asked=config.epochs,
+        seed=config.seed,
+        split_seed=config.split_seed,
+        config=dataclasses.asdict(config),
+        meter=meter.describe(),
+        intensity=intensity,
+        versions=environment.versions(),
+        git_commit=commit,
+        git_dirty=dirty,
+        command=environment.command(),
+        started_at=meter.started_at,
+        **setup.facts,
+    )
+
+
+def _resume(setup: Setup, meter: Meter, run_id: str, past: Past, checkpoint: Checkpoint) -> Resume:
+    return Resume(
+        run_id=run_id,
+        segment=past.segment,
+        epoch=len(checkpoint.epochs) + 1,
+        step=setup.learner.step,
+        started_at=meter.started_at,
+        epochs_asked=setup.config.epochs,
+        group_hash=setup.facts["group_hash"],
+        config=dataclasses.asdict(setup.config),
+        hardware=setup.facts["hardware"],
+        meter=meter.describe(),
+        versions=environment.versions(),
+        command=environment.command(),
+    )
+
+
+def _differences(past: Past) -> Iterator[Notice]:
+    """What may make this life's arithmetic differ in the last bits from that of the one before."""
+    now = environment.versions()
+    changed = [
+        f"{name} {now[name]} (was {past.versions[name]})"
+        for name in past.versions
+        if name in now and now[name] != past.versions[name]
+    ]
+    if changed:
+        yield Notice(text=f"not the versions that the run began with: {', '.join(changed)}; its last bits may differ")
+
+
+def _epoch(
+    number: int,
+    fit: Fit,
+    score: Score,
+    *,
+    run_id: str,
+    segment: int,
+    duration_s: float,
+    complete: bool,
+    device_bytes: int | None,
+) -> Epoch:
+    """What was learned; the joules follow when their phases have settled."""
+    return Epoch(
+        run_id=run_id,
+        segment=segment,
+        epoch=number,
+        train_loss=fit.loss,
+        train_accuracy=fit.accuracy,
+        val_loss=score.loss,
+        val_accuracy=score.accuracy,
+        val_correct=score.correct,
+        val_count=score.count,
+        lr=fit.lr,
+        duration_s=duration_s,
+        cpu_j=None,
+        gpu_j=None,
+        ram_j=None,
+        energy_j=None,
+        energy_total_j=None,
+        source=Source.UNKNOWN,
+        schedule_complete=complete,  # constant rate, averaged weights (learn.loop): so is every epoch that ended
+        num_samples=fit.num_samples,
+        peak_host_bytes=environment.peak_memory_bytes(),
+        peak_device_bytes=device_bytes,
+    )
+
+
+def _end(run_id: str, meter: Meter, status: str, reason: str, best: Best | None, test: Score | None) -> RunEnd:
+    return RunEnd(
+        run_id=run_id,
+        status=status,
+        stop_reason=reason,
+        ended_at=meter.ended_at,
+        best_epoch=best.epoch if best else None,
+        val_accuracy=best.val_accuracy if best else None,
+        test_accuracy=test.accuracy if test else None,
+        test_loss=test.loss if test else None,
+        test_correct=test.correct if test else None,
+        test_count=test.count if test else None,
+    )

@@ -1,0 +1,105 @@
+"""What a run goes on from: its rows in the store, and its checkpoint beside it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from greenml.errors import DataError
+from greenml.records import Epoch, Source, from_json, to_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from greenml.learn.setup import Setup
+
+CHECKPOINT_AFTER_S = 10.0
+"""An epoch that ends so long after the last checkpoint leaves one."""
+
+CHECKPOINT_WITHIN_S = 300.0
+"""A longer epoch leaves checkpoints on its way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What is known of a run that is taken up again: everything that its earlier lives left in the store."""
+
+    segment: int
+    """The life that begins, from 1."""
+    data_hash: str
+    split_hash: str
+    versions: dict[str, str]
+    epochs: frozenset[int]
+    """Those that are stored."""
+    duration_s: float
+    known_j: float
+    cpu_j: float | None
+    gpu_j: float | None
+    ram_j: float | None
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The epoch that validation chose so far."""
+
+    epoch: int
+    val_accuracy: float
+
+
+class Checkpoint:
+    """`checkpoint.pt`. The epochs so far travel with it, should a killed process not have stored their rows."""
+
+    def __init__(self, path: Path, setup: Setup, run_id: str) -> None:
+        self._path, self._setup, self._run_id = path, setup, run_id
+        self._saved_at = time.monotonic()
+        self.epochs: list[Epoch] = []
+        """Complete ones, without their joules."""
+
+    @property
+    def accuracies(self) -> list[float]:
+        """On validation, epoch by epoch."""
+        return [epoch.val_accuracy for epoch in self.epochs]
+
+    def is_due(self, *, within_epoch: bool) -> bool:
+        """Often enough that little is lost, seldom enough that it costs nothing beside the training."""
+        age_s = time.monotonic() - self._saved_at
+        if within_epoch:
+            return age_s > CHECKPOINT_WITHIN_S
+        return age_s > CHECKPOINT_AFTER_S or not self._path.exists()
+
+    def save(self) -> None:
+        """Write it, whole or not at all. Raises StoreError, and TrainingError rather than keep a diverged state."""
+        from greenml.learn import artifact
+
+        content = {"run_id": self._run_id, "epochs": [*map(to_json, self.epochs)], **self._setup.learner.state()}
+        artifact.write(self._path, content)
+        self._saved_at = time.monotonic()
+
+    def load(self, past: Past) -> None:
+        """Take the run up where it was left; at its beginning where it left no checkpoint. Raises DataError."""
+        from greenml.learn import artifact
+
+        facts = self._setup.facts
+        if (facts["data_hash"], facts["split_hash"]) != (past.data_hash, past.split_hash):
+            raise DataError(
+                f"{facts['dataset']} is not what run {self._run_id} was trained on: it has changed since",
+                hint="bring the old data back, or start a new run on the new data",
+            )
+        if not self._path.exists():
+            return
+        found = artifact.read(self._path)
+        with artifact.as_written(self._path):
+            self.epochs = [cast("Epoch", from_json(line)) for line in found["epochs"]]
+            self._setup.learner.load_state(found)
+
+
+def best_of(model_file: Path) -> Best | None:
+    """What `model.pt` says of itself: the file is the truth, whenever the process before was killed."""
+    from greenml.learn import artifact
+
+    if not model_file.exists():
+        return None
+    found = artifact.read(model_file)
+    return Best(found["epoch"], found["val_accuracy"])
