@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import warnings
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,8 @@ class CodeCarbonSensor:
     """
 
     def __init__(self) -> None:
+        # requests silences this itself, unless another thread that is just loading torch undoes it.
+        warnings.filterwarnings("ignore", message="SOCKS support in urllib3")
         # `flush()` skips measuring within 50 ms of the last sample (codecarbon 3.3.2).
         self.min_interval_s = 0.05
         self._latest: Any = None
