@@ -33,7 +33,7 @@ class Config:
 
     model: str = bounded(min_length=1)
     model_args: dict[str, Any] = field(default_factory=dict)
-    dataset: str = bounded("digits", min_length=1)
+    dataset: str = bounded("auto", min_length=1)
     data_dir: str | None = None
     image_size: int | None = bounded(None, ge=8, le=1024)
     augment: Augment = "auto"

@@ -33,7 +33,7 @@ from greenml.store import Store
 
 
 @register_dataset("noise", usage="noise")
-def noise(argument, image_size):
+def noise(asked):
     """32,000 random images of 32 px: the cost of a step does not depend on what is in them."""
     yield Progress(what="reading", done=1, total=1)
     random = np.random.default_rng(0)

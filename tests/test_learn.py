@@ -28,11 +28,11 @@ def _own_cache(tmp_path, monkeypatch):
 
 
 def load(dataset, image_size=None):
-    return finish(data.load(dataset, image_size))[1]
+    return finish(data.load(dataset, image_size, None))[1][1]
 
 
 def ready(**changes):
-    config = configs.resolve({"model": "cnn", "device": "cpu", "batch_size": 64} | changes)
+    config = configs.resolve({"model": "cnn", "dataset": "digits", "device": "cpu", "batch_size": 64} | changes)
     return finish(prepare(config, torch.device("cpu")))[1]
 
 
@@ -196,7 +196,7 @@ def test_a_test_folder_is_the_test_part(tmp_path):
 
 def test_images_are_decoded_once(tmp_path, monkeypatch):
     folder(tmp_path / "f")
-    said, first = finish(data.load(f"folder:{tmp_path / 'f'}", None))
+    said, (_, first) = finish(data.load(f"folder:{tmp_path / 'f'}", None, None))
     assert any(isinstance(word, Progress) and word.what == "decoding" for word in said)
 
     monkeypatch.setattr(decode, "_to_array", None)  # whoever decodes now, fails
@@ -222,7 +222,7 @@ def test_corrupt_images_are_named_and_in_no_split(tmp_path):
     (tmp_path / "f" / "train" / "red" / "05.png").write_bytes(b"not an image")
     (tmp_path / "f" / "test" / "red" / "06.png").write_bytes(png((255, 0, 0))[:40])
 
-    said, found = finish(data.load(f"folder:{tmp_path / 'f'}", None))
+    said, (_, found) = finish(data.load(f"folder:{tmp_path / 'f'}", None, None))
     splits = data.split(found, 0.1, 0)
 
     [notice] = [word for word in said if isinstance(word, Notice)]
@@ -262,7 +262,7 @@ def test_parts_are_known_by_their_names(tmp_path, names):
     parquet(tmp_path / "d" / f"{names[0]}.parquet", 30)
     parquet(tmp_path / "d" / f"{names[1]}.parquet", 10)
 
-    said, found = finish(data.load(f"parquet:{tmp_path / 'd'}", None))
+    said, (_, found) = finish(data.load(f"parquet:{tmp_path / 'd'}", None, None))
 
     assert (found.num_train, len(found.labels)) == (30, 40)
     assert any(isinstance(word, Notice) and "used as the test part" in word.text for word in said) == (
@@ -282,7 +282,7 @@ def test_the_cache_must_fit_the_disk(tmp_path, monkeypatch):
 
 def test_decoding_that_is_stopped_leaves_nothing_half_written(tmp_path):
     folder(tmp_path / "f", num=decode.CHUNK)
-    steps = data.load(f"folder:{tmp_path / 'f'}", None)
+    steps = data.load(f"folder:{tmp_path / 'f'}", None, None)
     for word in steps:
         if word.what == "decoding":
             break

@@ -68,8 +68,8 @@ def trained(tmp_path_factory):
     """One short run, asked for as people would."""
     folder = tmp_path_factory.mktemp("trained")
     done = greenml(
-        folder, "train", "cnn", "--fp16", "--epochs", "3", "--batch_size", "64", "--region", "IN-TN",
-        "--name", "first [bold]", "--tag", "a", "--tag", "b",
+        folder, "train", "cnn", "--dataset", "digits", "--fp16", "--epochs", "3", "--batch_size", "64",
+        "--region", "IN-TN", "--name", "first [bold]", "--tag", "a", "--tag", "b",
     )  # fmt: skip
     store = Store(folder / "store" / "greenml.duckdb")
     [row] = store.rows("select * from leaderboard")
@@ -192,7 +192,7 @@ def test_its_config_repeats_it_and_json_is_one_array(trained, here):
 
 
 def test_a_dry_run_resolves_everything_and_stores_nothing(tmp_path, here):
-    _, out, _ = here("train", "cnn", "--dry-run", "--json")
+    _, out, _ = here("train", "cnn", "--dataset", "digits", "--dry-run", "--json")
 
     [plan] = json.loads(out)
     assert (plan["lr"], plan["image_size"], plan["num_parameters"]) == (0.002, 16, 226_570)
@@ -211,10 +211,12 @@ def test_a_dry_run_resolves_everything_and_stores_nothing(tmp_path, here):
         (["train", "cnn", "--region", "XX-YY"], 2, "XX-YY", "IN"),
         (["train", "cnn", "--dataset", "digit"], 2, "unknown dataset", "`digits`"),
         (["train", "cnn", "--dataset", "folder:nowhere"], 5, "no such folder", "folder:PATH"),
+        (["train", "cnn", "--dataset", "mnist", "--data-dir", "none"], 5, "cannot be downloaded", "`--dataset digits`"),
+        (["train", "cnn", "--dataset", "hf:mnist"], 2, "names no data set", "hf:OWNER/NAME"),
         (["train", "cnn", "--model-arg", "x"], 2, "not KEY=VALUE", "drop_rate=0.2"),
         (["train", "cnn", "--store", "."], 3, "is a folder", "--store"),
         (["train", "cnn", "--config", "none.yaml"], 2, "no such config", "yaml"),
-        (["train", "cnn", "--batch-size", "5000"], 2, "more than the 1295", "--batch-size"),
+        (["train", "cnn", "--dataset", "digits", "--batch-size", "5000"], 2, "more than the 1295", "--batch-size"),
     ],
 )
 def test_bad_input_gets_two_lines_and_leaves_nothing(tmp_path, here, arguments, code, message, hint):
@@ -290,7 +292,7 @@ def test_interrupted_and_uninterrupted_runs_end_in_the_same_tensors(tmp_path):
 
 
 def test_a_training_that_is_stopped_before_it_begins_leaves_nothing(tmp_path):
-    process = start(tmp_path, "cnn", "--epochs", "10000")
+    process = start(tmp_path, "cnn", "--dataset", "digits", "--epochs", "10000")
     wait_for(process, "run ")
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
@@ -379,7 +381,7 @@ def test_repeats_are_a_run_a_seed_and_one_group(tmp_path):
 def test_a_gpu_trains_in_fp16_and_is_measured(tmp_path):
     if not torch.cuda.is_available():
         pytest.skip("there is no CUDA device here")
-    greenml(tmp_path, "train", "cnn", "--fp16", "--device", "cuda", "--epochs", "3")
+    greenml(tmp_path, "train", "cnn", "--dataset", "digits", "--fp16", "--device", "cuda", "--epochs", "3")
 
     store = Store(tmp_path / "store" / "greenml.duckdb")
     [row] = store.rows("select * from leaderboard join run_totals using (run_id)")
@@ -391,9 +393,9 @@ def test_a_gpu_trains_in_fp16_and_is_measured(tmp_path):
 
 def test_two_at_once_share_a_store_and_a_killed_one_shows_as_crashed(tmp_path):
     """Both see the whole machine, so neither is ranked; the board works meanwhile."""
-    killed = start(tmp_path, "cnn", "--epochs", "10000")
+    killed = start(tmp_path, "cnn", "--dataset", "digits", "--epochs", "10000")
     wait_for(killed, "epoch     1/10000")
-    other = start(tmp_path, "cnn", "--epochs", "2", "--seed", "1")
+    other = start(tmp_path, "cnn", "--dataset", "digits", "--epochs", "2", "--seed", "1")
     deadline = time.monotonic() + 60
     while greenml(tmp_path, "board", "--all", "--json").stdout.count('"running"') < 2:
         assert time.monotonic() < deadline

@@ -29,7 +29,22 @@ def train(
         str | None, typer.Argument(help="cnn, mobilenetv2, resnet18, or any timm name.", show_default=False)
     ] = None,
     dataset: Annotated[
-        str | None, flag("--dataset", metavar="NAME", help="digits, folder:PATH or parquet:PATH.")
+        str | None,
+        flag(
+            "--dataset",
+            metavar="NAME",
+            help="cifar10, cifar100, mnist, fashion-mnist, digits, folder:PATH, parquet:PATH or hf:OWNER/NAME.",
+            default="cifar10 if it can be had, else digits",
+        ),
+    ] = None,
+    data_dir: Annotated[
+        str | None,
+        flag(
+            "--data-dir",
+            metavar="DIR",
+            help="Where downloads are found and kept.",
+            default="$GREENML_DATA, or the system's place for data",
+        ),
     ] = None,
     epochs: Annotated[int | None, flag("--epochs", metavar="N", help="How many to train at most.")] = None,
     batch_size: Annotated[int | None, flag("--batch-size", metavar="N", help="Images a step.")] = None,
@@ -123,6 +138,7 @@ def train(
     flags = {
         "model": model,
         "dataset": dataset,
+        "data_dir": data_dir,
         "epochs": epochs,
         "batch_size": batch_size,
         "grad_accum": grad_accum,

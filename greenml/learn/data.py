@@ -4,7 +4,7 @@ A data set is a name, or a name and an argument (`folder:PATH`). Adding one is o
 package that names its module by an entry point in the group `greenml.datasets`:
 
     @register_dataset("squares", usage="squares")
-    def squares(argument, image_size):
+    def squares(asked):
         yield Progress(what="making squares", done=1, total=1)
         return Images(...)
 """
@@ -12,10 +12,12 @@ package that names its module by an entry point in the group `greenml.datasets`:
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
     from greenml.config import Augment
 
 TEST_FRACTION = 0.2
+
+AUTO = "auto"
+"""Stands for FIRST_CHOICE where that is there or can be downloaded, for LAST_RESORT where not; never recorded."""
+FIRST_CHOICE, LAST_RESORT = "cifar10", "digits"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +70,23 @@ class Splits(NamedTuple):
     split_hash: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a loader is told."""
+
+    argument: str
+    """What follows the colon of a data set's name; empty where there is none."""
+    image_size: int | None
+    """Pixels a side; None: what suits the images."""
+    data_dir: Path
+    """Where downloads are kept. It may not exist yet."""
+
+
 Loading = Generator[Progress | Notice, None, Images]
-Loader = Callable[[str, int | None], Loading]
+Loader = Callable[[Asked], Loading]
+
+MODULES = ("greenml.learn.sources", "greenml.learn.published", "greenml.learn.hub")
+"""What registers the data sets that come with greenml."""
 
 _LOADERS: dict[str, tuple[Loader, str]] = {}
 
@@ -80,21 +101,49 @@ def register_dataset(name: str, *, usage: str) -> Callable[[Loader], Loader]:
     return register
 
 
-def load(dataset: str, image_size: int | None) -> Loading:
-    """Read a data set, saying how far it is. Raises UsageError and, for what cannot be read, DataError."""
-    import_module("greenml.learn.sources")
+def load(
+    dataset: str, image_size: int | None, data_dir: str | None
+) -> Generator[Progress | Notice, None, tuple[str, Images]]:
+    """Read a data set, saying how far it is: its name, which is never `auto`, and its images.
+
+    `data_dir` None is GREENML_DATA or the system's place. Raises UsageError and, for what cannot be had, DataError.
+    """
+    for module in MODULES:
+        import_module(module)
     for point in entry_points(group="greenml.datasets"):
         point.load()
+    folder = data_folder(data_dir)
+    if dataset != AUTO:
+        return dataset, (yield from _load(dataset, image_size, folder))
+    try:
+        return FIRST_CHOICE, (yield from _load(FIRST_CHOICE, image_size, folder))
+    except DataError as error:
+        yield Notice(
+            text=f"training on {LAST_RESORT}, NOT on {FIRST_CHOICE}, which cannot be had here: {error}\n"
+            f"to get {FIRST_CHOICE}: run once with a network, or name the folder that holds it by --data-dir; "
+            f"`--dataset {LAST_RESORT}` asks for {LAST_RESORT} without this notice"
+        )
+    return LAST_RESORT, (yield from _load(LAST_RESORT, image_size, folder))
+
+
+def data_folder(data_dir: str | None) -> Path:
+    """Where downloads are kept: what is asked for, GREENML_DATA, or the system's place for data."""
+    from platformdirs import user_data_path
+
+    return Path(data_dir or os.environ.get("GREENML_DATA") or user_data_path("greenml")).expanduser()
+
+
+def _load(dataset: str, image_size: int | None, data_dir: Path) -> Loading:
     name, _, argument = dataset.partition(":")
     if name not in _LOADERS:
         known = ", ".join(usage for _, usage in _LOADERS.values())
         raise UsageError(
-            f"unknown dataset `{dataset}`", hint=nearest(name, _LOADERS, otherwise=f"greenml reads {known}")
+            f"unknown dataset `{dataset}`", hint=nearest(name, [AUTO, *_LOADERS], otherwise=f"greenml reads {known}")
         )
     loader, usage = _LOADERS[name]
     if bool(argument) != (":" in usage):
         raise UsageError(f"dataset `{dataset}` is not complete", hint=f"it is asked for as `{usage}`")
-    return (yield from loader(argument, image_size))
+    return (yield from loader(Asked(argument=argument, image_size=image_size, data_dir=data_dir)))
 
 
 def split(data: Images, val_fraction: float, split_seed: int) -> Splits:

@@ -1,4 +1,4 @@
-"""Encoded images -> one memory-mapped array: decoded once, found again by content."""
+"""Images as they come -> one memory-mapped array: decoded once, found again by content."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from filelock import FileLock, Timeout
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from greenml.errors import DataError
 from greenml.learn.data import Images, Loading, digest
+from greenml.learn.locks import held
 from greenml.records import Notice, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from numpy.typing import NDArray
+
+    from greenml.config import Augment
 
 CACHE_VERSION = 2
 """Grows when decoding or resizing changes, so that older caches are not read."""
@@ -35,13 +38,18 @@ CHUNK = 256
 """Images decoded between two words about how far it is."""
 
 
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises for images that are none."""
+
+
 class Shard(NamedTuple):
-    """Encoded images that are read together: a parquet file, or some files of a folder."""
+    """Images that are read together: a parquet file, some files of a folder, an array."""
 
     names: Sequence[str]
     """What an image is called in messages."""
     labels: NDArray[np.int64]
-    read: Callable[[], Sequence[bytes]]
+    read: Callable[[], Sequence[bytes] | NDArray[np.uint8]]
+    """Files' bytes, or images that are arrays already: [N, H, W] grey or [N, H, W, 3]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +62,9 @@ class Encoded:
     files: list[Path]
     """All that it is made of: the content is hashed once and found again by names, sizes and times."""
     notices: list[str]
+    channels: int = 3
+    """1 keeps grey images grey."""
+    augment: Augment = "crop-flip"
 
 
 def cache_folder() -> Path:
@@ -77,20 +88,18 @@ def decode(root: Path, encoded: Encoded, image_size: int | None) -> Loading:
         raise DataError(
             f"{cache}: cannot be made: {error}", hint="GREENML_CACHE names another folder for decoded data"
         ) from None
-    data_hash = yield from _content_hash(cache, encoded)
-    size = image_size or _native_size(root, encoded.train[0])
+    try:
+        data_hash = yield from _content_hash(cache, encoded)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or root}: {error.strerror}", hint="every image file must be readable"
+        ) from None
+    size = image_size or _native_size(root, encoded.train)
     folder = cache / f"{data_hash}-{size}px-v{CACHE_VERSION}"
-    lock = FileLock(folder.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield Notice(text="another process is decoding these images: waiting for it")
-        lock.acquire()
-    try:
+    lock = yield from held(folder.with_suffix(".lock"), "another process is decoding these images: waiting for it")
+    with lock:
         if not (folder / "meta.json").exists():
-            yield from _fill(folder, shards, size)
-    finally:
-        lock.release()
+            yield from _fill(folder, shards, (size, encoded.channels))
     meta = json.loads((folder / "meta.json").read_text())
     labels = np.concatenate([shard.labels for shard in shards])
     if bad := meta["bad_rows"]:
@@ -106,14 +115,14 @@ def decode(root: Path, encoded: Encoded, image_size: int | None) -> Loading:
         classes=encoded.classes,
         data_hash=data_hash,
         resize=f"shorter side to {size} px, bicubic, centre crop" if meta["resized"] else f"none: all are {size} px",
-        augment="crop-flip",
+        augment=encoded.augment,
     )
 
 
 def _content_hash(cache: Path, encoded: Encoded) -> Generator[Progress | Notice, None, str]:
     """SHA-256 of all files, remembered under their names, sizes and times: large folders are read once."""
     labels = [shard.labels.astype("<i8").tobytes() for shard in (*encoded.train, *encoded.test)]
-    stats = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in encoded.files]
+    stats = [(str(file.absolute()), stat.st_size, stat.st_mtime_ns) for file in encoded.files if (stat := file.stat())]
     remembered = cache / f"{digest(json.dumps(stats).encode(), *labels)}.hash"
     if remembered.exists():
         return remembered.read_text()
@@ -131,24 +140,29 @@ def _content_hash(cache: Path, encoded: Encoded) -> Generator[Progress | Notice,
     return text
 
 
-def _native_size(root: Path, shard: Shard) -> int:
+def _native_size(root: Path, shards: list[Shard]) -> int:
     """The images' own size where it is small and square (judged by the first few), otherwise 224."""
-    sizes = set()
-    for data in list(shard.read())[:16]:
-        try:
-            sizes.add(Image.open(io.BytesIO(data)).size)
-        except (UnidentifiedImageError, OSError):
-            continue
+    every = (_size(data) for shard in shards for data in shard.read())
+    sizes = set(islice((size for size in every if size), 16))
     if not sizes:
-        raise DataError(f"{root}: the first images cannot be read", hint="are these image files?")
+        raise DataError(f"{root}: none of the images can be read", hint="are these image files?")
     width, height = sizes.pop()
     return width if not sizes and width == height <= NATIVE_UP_TO_PX else LARGE_PX
 
 
-def _fill(folder: Path, shards: list[Shard], size: int) -> Generator[Progress | Notice, None, None]:
-    """Decode every image into `folder`, which appears only when it is whole."""
+def _size(data: bytes | NDArray[np.uint8]) -> tuple[int, int] | None:
+    """Width and height in pixels; None where the image is corrupt."""
+    try:
+        return _open(data).size
+    except UNREADABLE:
+        return None
+
+
+def _fill(folder: Path, shards: list[Shard], shape: tuple[int, int]) -> Generator[Progress | Notice, None, None]:
+    """Decode every image to `shape` (pixels a side, channels) into `folder`, which appears only when it is whole."""
     total = sum(len(shard.labels) for shard in shards)
-    need, free = total * size * size * 3, shutil.disk_usage(folder.parent).free
+    size, channels = shape
+    need, free = total * size * size * channels, shutil.disk_usage(folder.parent).free
     if need > free:
         raise DataError(
             f"the decoded images need {need / 1e9:.1f} GB, and {folder.parent} has {free / 1e9:.1f} GB free",
@@ -158,13 +172,13 @@ def _fill(folder: Path, shards: list[Shard], size: int) -> Generator[Progress | 
     shutil.rmtree(partial, ignore_errors=True)  # of a killed process: we hold the lock
     partial.mkdir()
     try:
-        images = np.lib.format.open_memmap(partial / "images.npy", "w+", np.uint8, (total, size, size, 3))
+        images = np.lib.format.open_memmap(partial / "images.npy", "w+", np.uint8, (total, size, size, channels))
         bad_rows, resized, row = [], False, 0
         with ThreadPoolExecutor() as pool:
             for shard in shards:
-                encoded = shard.read()
-                for start in range(0, len(encoded), CHUNK):
-                    for image in pool.map(lambda data: _to_array(data, size), encoded[start : start + CHUNK]):
+                given = shard.read()
+                for start in range(0, len(given), CHUNK):
+                    for image in pool.map(lambda data: _to_array(data, *shape), given[start : start + CHUNK]):
                         if image is None:
                             bad_rows.append(row)
                         else:
@@ -187,19 +201,24 @@ class _Decoded(NamedTuple):
     resized: bool
 
 
-def _to_array(data: bytes, size: int) -> _Decoded | None:
-    """An encoded image -> [S, S, 3]: shorter side to `size`, centre crop. None where it is corrupt."""
+def _to_array(data: bytes | NDArray[np.uint8], size: int, channels: int) -> _Decoded | None:
+    """An image -> [S, S, C]: shorter side to `size`, centre crop. None where it is corrupt."""
     try:
-        image: Image.Image = Image.open(io.BytesIO(data))
+        image = _open(data)
         if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip to white
             image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
-        image = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        image = image.convert("RGB" if channels == 3 else "L")
+    except UNREADABLE:
         return None
+    shape = (size, size, channels)
     if image.size == (size, size):
-        return _Decoded(np.asarray(image), False)
+        return _Decoded(np.asarray(image).reshape(shape), False)
     scale = size / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
     left, top = (width - size) // 2, (height - size) // 2
     scaled = image.resize((width, height), Image.Resampling.BICUBIC)
-    return _Decoded(np.asarray(scaled.crop((left, top, left + size, top + size))), True)
+    return _Decoded(np.asarray(scaled.crop((left, top, left + size, top + size))).reshape(shape), True)
+
+
+def _open(data: bytes | NDArray[np.uint8]) -> Image.Image:
+    return Image.open(io.BytesIO(data)) if isinstance(data, bytes) else Image.fromarray(data)

@@ -47,7 +47,7 @@ def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice
     allocator.keep_memory()
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
-    images = yield from data.load(config.dataset, config.image_size)
+    dataset, images = yield from data.load(config.dataset, config.image_size, config.data_dir)
     splits = data.split(images, config.val_fraction, config.split_seed)
     if config.batch_size * config.grad_accum > len(splits.train):
         asked = f"--batch-size {config.batch_size}" + f" x --grad-accum {config.grad_accum}" * (config.grad_accum > 1)
@@ -70,6 +70,7 @@ def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice
     resolved = dataclasses.replace(
         config,
         model=models.resolve_name(config.model),
+        dataset=dataset,
         image_size=images.image_size,
         augment=images.augment if config.augment == "auto" else config.augment,
         lr=DEFAULT_LR[config.optimizer] if config.lr is None else config.lr,

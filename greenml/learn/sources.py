@@ -11,22 +11,24 @@ import numpy as np
 from PIL import Image
 
 from greenml.errors import DataError
-from greenml.learn.data import Images, Loading, digest, register_dataset
+from greenml.learn.data import Asked, Images, Loading, digest, register_dataset
 from greenml.learn.decode import CHUNK, Encoded, Shard, decode
 from greenml.records import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import polars as pl
+
 
 @register_dataset("digits", usage="digits")
-def digits(argument: str, image_size: int | None) -> Loading:  # noqa: ARG001
+def digits(asked: Asked) -> Loading:
     """scikit-learn's 1,797 handwritten digits, embedded in the package: no download."""
     from sklearn.datasets import load_digits
 
     yield Progress(what="reading", done=0, total=1)
     found = load_digits()
-    size = image_size or 16
+    size = asked.image_size or 16
     small = (found.images * (255 / 16)).round().astype(np.uint8)
     images = np.stack(
         [np.asarray(Image.fromarray(one).resize((size, size), Image.Resampling.BILINEAR)) for one in small]
@@ -51,11 +53,11 @@ EXTENSIONS = tuple(Image.registered_extensions())
 
 
 @register_dataset("folder", usage="folder:PATH")
-def folder(argument: str, image_size: int | None) -> Loading:
+def folder(asked: Asked) -> Loading:
     """A folder a class, as torchvision's ImageFolder; or `train` and `test` (or `val`) folders of such."""
     from torchvision.datasets.folder import find_classes, make_dataset
 
-    root = Path(argument).expanduser()
+    root = Path(asked.argument).expanduser()
     if not root.is_dir():
         raise DataError(f"{root}: no such folder", hint="folder:PATH wants a folder with one folder of images a class")
     parts: dict[str, list[Path]] = {"train": [], "test": [], "validation": []}
@@ -85,7 +87,7 @@ def folder(argument: str, image_size: int | None) -> Loading:
         files=[Path(path) for path, _ in (*train, *test)],
         notices=notices,
     )
-    return (yield from decode(root, encoded, image_size))
+    return (yield from decode(root, encoded, asked.image_size))
 
 
 def _tests(root: Path, parts: dict[str, list[Path]]) -> tuple[list[Path], list[str]]:
@@ -109,12 +111,17 @@ def _file_shards(samples: list[tuple[str, int]]) -> list[Shard]:
 
 
 @register_dataset("parquet", usage="parquet:PATH")
-def parquet(argument: str, image_size: int | None) -> Loading:
+def parquet(asked: Asked) -> Loading:
     """The Hugging Face image layout: one file, or a folder with `train-*` and `test-*` shards."""
-    root = Path(argument).expanduser()
+    root = Path(asked.argument).expanduser()
     files = sorted(root.rglob("*.parquet")) if root.is_dir() else [root]
     if not files or not files[0].exists():
         raise DataError(f"{root}: no parquet file there", hint="parquet:PATH wants a .parquet file or a folder of them")
+    return (yield from read_parquet(root, files, asked.image_size))
+
+
+def read_parquet(root: Path, files: list[Path], image_size: int | None) -> Loading:
+    """Parquet files under `root`, whose names below it say which part they are."""
     parts: dict[str, list[Path]] = {"train": [], "test": [], "validation": []}
     for file in files:
         name = str(file.relative_to(root)) if root.is_dir() else "train"
@@ -147,8 +154,7 @@ def _parquet_columns(file: Path) -> _Columns:
     try:
         schema, metadata = pl.read_parquet_schema(file), pl.read_parquet_metadata(file)
     except (pl.exceptions.PolarsError, OSError) as error:
-        said = str(error).splitlines()[0]
-        raise DataError(f"{file}: not a readable parquet file: {said}", hint="is the download complete?") from None
+        raise _unreadable(file, error) from None
     features = json.loads(metadata.get("huggingface", "{}")).get("info", {}).get("features", {})
     # A list stands for a sequence: no label of one image.
     features = {key: kind for key, kind in features.items() if isinstance(kind, dict)}
@@ -177,15 +183,29 @@ def _parquet_classes(files: list[Path]) -> list[str]:
         return list(columns.names)
     import polars as pl
 
-    values = pl.concat([pl.read_parquet(file, columns=[columns.label]) for file in files]).to_series().unique().sort()
+    values = pl.concat([_parquet_column(file, columns.label) for file in files]).unique().drop_nulls().sort()
     return [str(value) for value in values]
+
+
+def _parquet_column(file: Path, name: str) -> pl.Series:
+    import polars as pl
+
+    try:
+        return pl.read_parquet(file, columns=[name]).to_series()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, error: Exception) -> DataError:
+    said = str(error).splitlines()[0]
+    return DataError(f"{file}: not a readable parquet file: {said}", hint="is the download complete?")
 
 
 def _parquet_shard(file: Path, classes: list[str]) -> Shard:
     import polars as pl
 
     columns = _parquet_columns(file)
-    values = pl.read_parquet(file, columns=[columns.label]).to_series()
+    values = _parquet_column(file, columns.label)
     known = {name: number for number, name in enumerate(classes)}
     if columns.names is None:
         values = values.cast(pl.String).replace_strict(known, default=-1)
@@ -197,7 +217,7 @@ def _parquet_shard(file: Path, classes: list[str]) -> Shard:
         )
 
     def read() -> Sequence[bytes]:
-        images = pl.read_parquet(file, columns=[columns.image]).to_series()
+        images = _parquet_column(file, columns.image)
         if images.dtype != pl.Binary:
             images = images.struct.field("bytes")
         return [one or b"" for one in images]
