@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
 
-from greenml.records import Progress
+from greenml.records import Notice, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -36,9 +36,7 @@ class UnavailableError(Exception):
     """No server gave the file; says in words what each one did."""
 
 
-def fetch(
-    what: str, file: Path, urls: Sequence[str], md5: str, *, give_up_s: float = GIVE_UP_S
-) -> Generator[Progress, None, None]:
+def fetch(what: str, file: Path, urls: Sequence[str], md5: str) -> Generator[Progress | Notice, None, None]:
     """`file` from the first of `urls` that gives it with this checksum.
 
     Raises UnavailableError, and OSError where the disk refuses.
@@ -46,7 +44,7 @@ def fetch(
     from torchvision.datasets.utils import check_integrity
 
     troubles = []
-    deadline = time.monotonic() + give_up_s
+    deadline = time.monotonic() + GIVE_UP_S
     knocks = [_knock(url) for url in urls]
     for url, answer in zip(urls, knocks, strict=True):
         trouble = _heard(answer, deadline - time.monotonic())
@@ -60,9 +58,9 @@ def fetch(
     raise UnavailableError("; ".join(troubles))
 
 
-def no_answer(url: str, *, give_up_s: float = GIVE_UP_S) -> str | None:
+def no_answer(url: str) -> str | None:
     """Why the host of `url` cannot be reached, in words; None where it can."""
-    trouble = _heard(_knock(url), give_up_s)
+    trouble = _heard(_knock(url), GIVE_UP_S)
     return trouble and f"{urlsplit(url).hostname}: {trouble}"
 
 
@@ -100,7 +98,7 @@ def _address(url: str) -> tuple[str, int]:
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _stream(what: str, url: str, file: Path) -> Generator[Progress, None, str | None]:
+def _stream(what: str, url: str, file: Path) -> Generator[Progress | Notice, None, str | None]:
     """Write what `url` gives into `file`; returns what went wrong, or None."""
     headers = {"Accept-Encoding": "identity"}  # an archive is meant to arrive as it is
     try:
@@ -108,6 +106,7 @@ def _stream(what: str, url: str, file: Path) -> Generator[Progress, None, str | 
             if not answer.ok:
                 return f"HTTP {answer.status_code} {answer.reason}"
             done, total = 0, int(answer.headers.get("Content-Length", 0))
+            yield Notice(text=f"downloading {file.name} ({total / 1e6:.1f} MB) from {urlsplit(answer.url).hostname}")
             with file.open("wb") as out:
                 for block in answer.iter_content(BLOCK_BYTES):
                     done += out.write(block)

@@ -129,7 +129,7 @@ def _shard(part: str, dataset: Any) -> Shard:
 
 
 def _obtain(name: str, kind: Any, layout: _Layout, root: Path) -> Generator[Progress | Notice, None, _Parts]:
-    """The data set as it is in `root`, downloaded if it is not there. Raises UnavailableError, DataError and OSError."""
+    """What is in `root`, downloaded if it is not there. Raises UnavailableError, DataError and OSError."""
     if not (root / layout.folder).exists():
         yield from _download_once(name, kind, layout, root)
     yield Progress(what=f"reading {name}", done=0, total=1)
@@ -163,7 +163,6 @@ def _download_once(name: str, kind: Any, layout: _Layout, root: Path) -> Generat
             return
         unfinished = root / f"{layout.folder}.partial"
         shutil.rmtree(unfinished, ignore_errors=True)  # of a killed process: we hold the lock
-        yield Notice(text=f"downloading {name} to {root}, once")
         try:
             for archive in layout.archives:
                 file = unfinished / archive.path
@@ -176,5 +175,6 @@ def _download_once(name: str, kind: Any, layout: _Layout, root: Path) -> Generat
             for archive in layout.archives:
                 (unfinished / archive.path).unlink()
             (unfinished / layout.folder).replace(root / layout.folder)
+            yield Notice(text=f"{name} is in {root} from now on")
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
