@@ -301,6 +301,13 @@ def test_a_refused_connection_is_said(capsys):
     assert "127.0.0.1: Connection refused" in lines[0]
 
 
+def test_a_mistyped_model_is_said_before_anything_is_downloaded(cifar10):
+    with pytest.raises(UsageError, match="resnt18"):
+        finish(prepare(configs.resolve({"model": "resnt18"}), torch.device("cpu")))
+
+    assert cifar10.asked == []
+
+
 def test_a_server_that_falls_silent_is_left(cifar10, monkeypatch):
     silent = threading.Event()
 

@@ -47,6 +47,7 @@ def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice
     allocator.keep_memory()
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
+    models.resolve_name(config.model)  # a mistyped name is said before anything is downloaded
     dataset, images = yield from data.load(config.dataset, config.image_size, config.data_dir)
     splits = data.split(images, config.val_fraction, config.split_seed)
     if config.batch_size * config.grad_accum > len(splits.train):
