@@ -119,9 +119,8 @@ def load(
         return FIRST_CHOICE, (yield from _load(FIRST_CHOICE, image_size, folder))
     except DataError as error:
         yield Notice(
-            text=f"training on {LAST_RESORT}, NOT on {FIRST_CHOICE}, which cannot be had here: {error}\n"
-            f"to get {FIRST_CHOICE}: run once with a network, or name the folder that holds it by --data-dir; "
-            f"`--dataset {LAST_RESORT}` asks for {LAST_RESORT} without this notice"
+            text=f"training on {LAST_RESORT}, NOT on {FIRST_CHOICE}: {error}\n"
+            f"to get {FIRST_CHOICE}: run once with a network; or {error.hint}"
         )
     return LAST_RESORT, (yield from _load(LAST_RESORT, image_size, folder))
 

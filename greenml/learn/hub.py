@@ -57,6 +57,8 @@ def hf(asked: Asked) -> Loading:
     disable_progress_bars()  # ours is drawn from what is yielded
     offline = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else no_answer(constants.ENDPOINT)
     found = yield from _find_in_cache(api, wanted, offline) if offline else _download(api, wanted)
+    if any("partial-" in name for name in found.names):
+        yield Notice(text=f"{wanted}: the hub has converted only the first part of it to parquet")
     return (yield from read_parquet(found.root, sorted(found.root / name for name in found.names), asked.image_size))
 
 

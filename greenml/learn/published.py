@@ -149,9 +149,10 @@ def _read(kind: Any, layout: _Layout, root: Path) -> _Parts | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy 2.4.0 to 2.4.4 warn of pickles as old as CIFAR's
         try:
-            return _Parts(kind(root, train=True), kind(root, train=False))
+            parts = _Parts(kind(root, train=True), kind(root, train=False))
         except (RuntimeError, ValueError, TypeError, LookupError, AssertionError):  # of files that are cut short
             return None
+    return parts if all(len(part.data) == len(part.targets) for part in parts) else None
 
 
 def _download_once(name: str, kind: Any, layout: _Layout, root: Path) -> Generator[Progress | Notice, None, None]:
