@@ -54,7 +54,7 @@ def resolve_path(flag: Path | None) -> Path:
 class Store:
     """One DuckDB file and what lies beside it: `runs/RUN/`, the writers' lock, the spool."""
 
-    def __init__(self, path: Path, *, timeout_s: float = 30.0) -> None:
+    def __init__(self, path: Path, *, timeout_s: float = 10.0) -> None:
         self.path = path
         self.timeout_s = timeout_s
         self._patience_s = timeout_s

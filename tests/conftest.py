@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from greenml import cli
 from greenml.records import Epoch, Intensity, Phase, Resume, Run, RunEnd, Source, new_run_id
 from greenml.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 STARTED_AT = datetime(2026, 3, 1, 12)
 WORLD = Intensity(
@@ -199,3 +204,50 @@ def db(tmp_path: Path) -> Store:
     store = Store(tmp_path / "store" / "greenml.duckdb", timeout_s=5)
     store.check()
     return store
+
+
+# The command
+
+GREENML = str(Path(sys.executable).with_name("greenml"))
+
+
+NO_NETWORK = """
+import pathlib, socket
+def refuse(*arguments, **_):  # libraries swallow exceptions, so it is the file that tells
+    pathlib.Path(__file__).with_name("asked").write_text(repr(arguments))
+    raise OSError("no network")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+"""
+
+
+def environment(folder):
+    """A place of its own, without a network: no store, cache or meter of this machine is seen, or seen to."""
+    (folder / "tmp").mkdir(exist_ok=True)
+    (folder / "site").mkdir(exist_ok=True)
+    (folder / "site" / "sitecustomize.py").write_text(NO_NETWORK)  # Python runs it in every process that it starts
+    own = {"GREENML_STORE": str(folder / "store" / "greenml.duckdb"), "GREENML_CACHE": str(folder / "cache")}
+    own |= {"GREENML_DATA": str(folder / "data")}
+    return os.environ | own | {"TMPDIR": str(folder / "tmp"), "PYTHONPATH": str(folder / "site"), "COLUMNS": "80"}
+
+
+def greenml(folder, *arguments, check=True):
+    done = subprocess.run([GREENML, *arguments], cwd=folder, env=environment(folder), capture_output=True, text=True)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, capsys):
+    """The same command in this process, where the libraries are loaded already: exit code, stdout, stderr."""
+    for name, value in environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*arguments])
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.out, said.err
+
+    return call

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
 import polars as pl
 import pytest
-from conftest import record
+import torch
+from conftest import GREENML, environment, record
 from PIL import Image
-from test_train import GREENML, environment
 
 from greenml.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 if sys.platform == "win32":
     pytest.skip("file size limits and /proc are POSIX", allow_module_level=True)
@@ -150,9 +151,12 @@ CASES = {
     "resume and change": Case(("train", "--resume", EARLIER, "--lr", "1"), 2, "--lr would change it", "--epochs"),
     "resume nothing": Case(("train", "--resume", "abc"), 2, "no run starts with `abc`", "runs"),
     "small images": Case((*DIGITS, "--image-size", "4"), 2, "--image-size", ""),
+    "no network": Case((*TRAIN, "--dataset", "cifar10"), 5, "cannot be downloaded", "--dataset digits"),
+    "no hub": Case((*TRAIN, "--dataset", "hf:owner/name"), 5, "cannot be downloaded", "--dataset digits"),
+    "no name of the hub": Case((*TRAIN, "--dataset", "hf:name"), 2, "names no data set", "hf:OWNER/NAME"),
     "one class": Case(FOLDER, 5, "only one class, `cat`", "two classes", one_class),
     "no images": Case(FOLDER, 5, "images", "folder", no_images),
-    "text named jpg": Case(FOLDER, 5, "images cannot be read", "image files?", text_named_jpg),
+    "text named jpg": Case(FOLDER, 5, "none of the images can be read", "image files?", text_named_jpg),
     "no folder": Case(FOLDER, 5, "no such folder", "folder:PATH"),
     "no parquet": Case(PARQUET, 5, "no parquet file there", "parquet:PATH"),
     "parquet columns": Case(PARQUET, 5, "no image column", "`image`", parquet(a=[1], b=[2])),
@@ -206,3 +210,94 @@ def test_bad_input_is_two_lines_and_loses_nothing(tried, name):
         assert [row["accuracy"] for row in store.rows("from leaderboard where run_id = ?", [EARLIER])] == [0.9]
         assert store.spooled() == 0
     assert not [file for file in folder.rglob("*.partial") if file.is_file()]
+
+
+def folder_data(here: Path, colours: int = 2) -> None:
+    for label in range(2):
+        for number in range(20):
+            path = here / "images" / "ab"[label] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (100 * label, number * colours, 0)).save(path)
+
+
+@pytest.fixture
+def one(tmp_path, here):
+    """A run on a folder of images, and the way to call greenml again: exit code and what it said on stderr."""
+    folder_data(tmp_path)
+    code, out, err = here(*TRAIN, "--dataset", "folder:images", "--batch-size", "4", "--json")
+    assert code == 0, err
+    [row] = json.loads(out)
+
+    def again(*arguments):
+        code, _, err = here(*arguments, "--quiet")
+        *_, first, second = err.splitlines()
+        assert second.startswith("hint: ")
+        return code, first + "\n" + second
+
+    return tmp_path / "store" / "runs" / row["run_id"], row, again
+
+
+def test_a_run_does_not_go_on_with_other_data(one, tmp_path):
+    _, row, again = one
+    folder_data(tmp_path, colours=3)
+
+    code, said = again("train", "--resume", row["run_id"], "--epochs", "2")
+
+    assert code == 5
+    assert "has changed since" in said
+    [now] = Store(tmp_path / "store" / "greenml.duckdb").rows("from leaderboard")
+    assert (now["status"], now["accuracy"], now["energy_kwh"]) == ("done", row["accuracy"], row["energy_kwh"])
+
+
+@pytest.mark.parametrize("name", ["model.pt", "checkpoint.pt"])
+def test_nothing_in_a_tampered_file_is_executed(one, tmp_path, name):
+    folder, row, again = one
+
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    torch.save({"epoch": Evil()}, folder / name)
+    code, said = again("train", "--resume", row["run_id"], "--epochs", "2")
+
+    assert code == 5
+    assert f"{name}: not a file that greenml wrote: it holds more than tensors and plain values" in said
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there(one):
+    code, said = one[2](*DIGITS, "--device", "cuda")
+
+    assert code == 2
+    assert "there is no cuda here" in said
+    assert "--device auto" in said
+
+
+def test_a_store_that_somebody_else_holds_open(one, tmp_path):
+    """A DuckDB shell that stays open. Nothing is trained into the void."""
+    path = tmp_path / "store" / "greenml.duckdb"
+    hold = f"import duckdb; c = duckdb.connect('duckdb:{path}'); print('held', flush=True); input()"
+    shell = subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert shell.stdout
+        shell.stdout.readline()
+        code, said = one[2](*DIGITS)
+        assert code == 3
+        assert "is in use by" in said
+        assert "close that program" in said
+    finally:
+        shell.kill()
+        shell.communicate()
+
+
+def test_names_are_taken_as_they_are(tmp_path, here):
+    name, tag = 'it\'s "mine" [bold]\nsecond line\t\x1b[31mred 🌱', "a,b;'--"
+    code, out, _ = here(*DIGITS, "--name", name, "--tag", tag, "--json")
+
+    [row] = json.loads(out)
+    assert (code, row["name"], row["tags"]) == (0, name, [tag])
+    for command in (["board"], ["runs", "list"], ["runs", "show", row["run_id"]]):
+        code, out, err = here(*command)
+        assert code == 0, err
+        assert "\x1b[31m" not in out
