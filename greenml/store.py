@@ -13,8 +13,10 @@ import logging
 import os
 import re
 import shutil
+import tempfile
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +39,9 @@ DEFAULT_PATH = Path("store/greenml.duckdb")
 POLL_S = 0.005
 BUSY = re.compile("Could not set lock|being used by another process")
 TABLES = {Run: "run_rows", Resume: "resume_rows", Phase: "phase_rows", Epoch: "epoch_rows", Artifact: "artifact_rows"}
+OF_A_RUN = ("resume_rows", "phase_rows", "epoch_rows", "artifact_rows", "totals")
+WORDS = ("name", "tags", "note", "removed_at")
+"""What people said about a run, as `runs tag`, `note` and `rm` do."""
 INTENSITY_COLUMNS = {
     "g_per_kwh": "intensity_g_per_kwh",
     "level": "intensity_level",
@@ -71,8 +76,7 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"{folder} cannot be made: {error.strerror}", hint="choose another --store") from error
-        # DuckDB opens a writable file in a read-only folder, and fails at commit.
-        if not all(os.access(path, os.W_OK) for path in (folder, self.path) if path.exists()):
+        if not self._may_write():
             raise StoreError(f"{self.path} cannot be written", hint="choose another --store, or ask for write access")
         self._bury(self.timeout_s)
 
@@ -94,6 +98,31 @@ class Store:
         self._held = []
         self._patience_s = self.timeout_s
         return True
+
+    def mark(self, run_ids: Sequence[str], **words: object) -> None:
+        """Change what people say about runs: `tags`, `note`, `removed_at`; a note of None is no note."""
+        values = ", ".join(f"{name} = ?" for name in words)
+        with self._writing(self.timeout_s) as con:
+            con.execute(f"update run_rows set {values} where {CHOSEN}", [*words.values(), list(run_ids)])
+
+    def purge(self, run_ids: Sequence[str]) -> None:
+        """Remove runs for good: first their files, so that what a file hindered can be tried again, then their rows."""
+        for folder in filter(Path.exists, map(self._folder, run_ids)):
+            with self.claim(folder.name):
+                try:
+                    for file in folder.iterdir():
+                        if file.is_dir() and not file.is_symlink():
+                            shutil.rmtree(file)
+                        elif file.name != "lock":  # ours: Windows removes no open file, and `claim` takes it along
+                            file.unlink()
+                except OSError as error:
+                    hint = "close the program that uses it, and purge again"
+                    raise StoreError(f"{error.filename} cannot be removed: {error.strerror}", hint=hint) from error
+        with self._writing(self.timeout_s) as con:
+            for table in OF_A_RUN:
+                chosen = f"run_key in (select run_key from run_rows where {CHOSEN})"
+                con.execute(f"delete from {table} where {chosen}", [list(run_ids)])
+            con.execute(f"delete from run_rows where {CHOSEN}", [list(run_ids)])
 
     @contextmanager
     def claim(self, run_id: str) -> Iterator[Path]:
@@ -126,6 +155,15 @@ class Store:
         if not self.path.exists():
             return []
         self._refuse_folder()
+        try:
+            return self._rows(sql, params)
+        except OlderSchemaError:
+            if not self._may_write():
+                raise
+            self.check()
+            return self._rows(sql, params)
+
+    def _rows(self, sql: str, params: Sequence[object]) -> list[dict[str, Any]]:
         with self._errors():
             with self._reading() as con:
                 if not self._dead(con):
@@ -136,10 +174,10 @@ class Store:
                 self._show_as_crashed(con, self._dead(con))
                 return select(con, sql, params)
 
-    def run_id(self, prefix: str) -> str:
-        """The one run whose id starts with `prefix`."""
+    def run_id(self, prefix: str, *, of: str = "runs") -> str:
+        """The one run whose id starts with `prefix`, of those in the view or table `of`."""
         known: list[str] = [
-            row["run_id"] for row in self.rows("select run_id from runs order by started_at desc, run_id")
+            row["run_id"] for row in self.rows(f"select run_id from {of} order by started_at desc, run_id")
         ]
         found = [run_id for run_id in known if run_id.startswith(prefix)]
         if len(found) == 1:
@@ -147,8 +185,17 @@ class Store:
         if found:
             some = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
             raise UsageError(f"{len(found)} runs start with `{prefix}`: {some}", hint="give more digits")
-        otherwise = "`greenml runs list` shows the runs" if known else f"{self.path} has no runs yet"
+        listing = "greenml runs list --removed" if of == "removed_runs" else "greenml runs list"
+        otherwise = f"`{listing}` shows the runs" if known else f"{self.path} has no such runs yet"
         raise UsageError(f"no run starts with `{prefix}`", hint=nearest(prefix, known, otherwise=otherwise))
+
+    def living(self, run_ids: Iterable[str]) -> list[str]:
+        """Those of the runs that some process holds right now."""
+        return [run_id for run_id in run_ids if self._lives(run_id)]
+
+    def num_bytes(self, run_id: str) -> int:
+        """Bytes of the files beside the store that belong to a run."""
+        return sum(file.stat().st_size for file in files_in(self._folder(run_id)))
 
     def spooled(self) -> int:
         """How many rows wait to be stored."""
@@ -156,6 +203,78 @@ class Store:
             path.read_bytes().count(b"\n") for path in [self._beside("spool"), *self._draining()] if path.exists()
         ]
         return len(self._held) + sum(waiting)
+
+    # Merging
+
+    def merge(self, other: Store, run_ids: Sequence[str] | None = None) -> Merged:
+        """Bring runs with their files from another store, all or these; safe to repeat. The other is only read.
+
+        Of a run that both have, what is missing here is added, and its row follows whoever ended later; what was said
+        about it here (its name, tags and note, whether it was removed) stays.
+        """
+        if not other.path.exists():
+            raise UsageError(f"{other.path} does not exist", hint="name a store that greenml made")
+        if self.path.exists() and self.path.samefile(other.path):
+            raise UsageError(f"{other.path} is this store itself", hint="name another store")
+        # Before and after, as runs may start or end while the file is copied.
+        living = set(other.living(other.folders()))
+        with tempfile.TemporaryDirectory(prefix="greenml-") as folder:
+            copy = other._copy(Path(folder))
+            living |= {*other.living(other.folders()), *self.living(self.folders())}
+            self.check()
+            with self._errors(), self._reading() as con:
+                attach(con, copy)
+                plan = [run for run in select(con, PLAN, []) if run_ids is None or run["run_id"] in set(run_ids)]
+            alive = [run["run_id"] for run in plan if run["run_id"] in living]
+            apart = [run["run_id"] for run in plan if run["went_apart"] and run["run_id"] not in living]
+            brought = [run for run in plan if run["run_id"] not in {*alive, *apart}]
+            # Files first: no row ever names a file that is not there.
+            for run in brought:
+                self._bring_files(other._folder(run["run_id"]), run["run_id"], replace=run["ended_later"])
+            with self._writing(self.timeout_s) as con:
+                attach(con, copy)
+                bring_rows(
+                    con,
+                    [run["run_id"] for run in brought],
+                    later=[run["run_id"] for run in brought if run["is_here"] and run["ended_later"]],
+                )
+        return Merged(
+            new=[run["run_id"] for run in brought if not run["is_here"]],
+            known=[run["run_id"] for run in brought if run["is_here"]],
+            alive=alive,
+            apart=apart,
+        )
+
+    def folders(self) -> list[str]:
+        """The runs that have a folder beside the store."""
+        return [path.name for path in (self.path.parent / "runs").glob("*") if path.name.isalnum()]
+
+    def _copy(self, folder: Path) -> Path:
+        """A copy of the store, brought up to date; raises StoreError as for writing where it is of a newer schema."""
+        self._refuse_folder()
+        copy = folder / "copy.duckdb"
+        with self._errors(), self._open(self.path, read_only=True, timeout_s=self.timeout_s) as con:
+            self._refuse_newer(self._applied(con))
+            # The log first: on POSIX, closing the file for the first time in this process gives up its lock.
+            for suffix in (".wal", ""):
+                part = self.path.with_name(self.path.name + suffix)
+                if part.exists():
+                    shutil.copyfile(part, copy.with_name(copy.name + suffix))
+        Store(copy).check()
+        return copy
+
+    def _bring_files(self, source: Path, run_id: str, *, replace: bool) -> None:
+        if not source.exists() or source.resolve() == self._folder(run_id).resolve():
+            return
+        with self.claim(run_id) as folder:
+            try:
+                for file in files_in(source):
+                    place = folder / file.relative_to(source)
+                    if replace or not place.exists():
+                        copy_whole(file, place)
+            except OSError as error:
+                name = error.filename2 or error.filename
+                raise StoreError(f"{name} cannot be copied: {error.strerror}", hint="merge again") from error
 
     # Connections
 
@@ -167,7 +286,14 @@ class Store:
             raise StoreError(f"{self.path} is a folder", hint=f"name a file: --store {self.path / 'greenml.duckdb'}")
 
     def _folder(self, run_id: str) -> Path:
+        # Ids come from other people's stores, too, and folders are removed by them.
+        if not run_id.isalnum():
+            raise StoreError(f"`{run_id}` is no id of a run", hint="was the store changed by hand?")
         return self.path.parent / "runs" / run_id
+
+    def _may_write(self) -> bool:
+        # DuckDB opens a writable file in a read-only folder, and fails at commit.
+        return all(os.access(path, os.W_OK) for path in (self.path.parent, self.path) if path.exists())
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -229,10 +355,13 @@ class Store:
     def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A read-only connection that sees this version's views."""
         with self._open(self.path, read_only=True, timeout_s=self.timeout_s) as con:
-            try:
-                stored = con.execute("select hash from schema_views").fetchone()
-            except duckdb.CatalogException as error:
-                raise self._foreign() from error
+            version = max(self._applied(con))
+            if version < max(migrations()):
+                raise OlderSchemaError(
+                    f"{self.path} is of an older greenml (schema {version}), and cannot be written to bring it along",
+                    hint="copy it to a place that can be written, and give --store the copy",
+                )
+            stored = con.execute("select hash from schema_views").fetchone()
             views = view_files()
             if stored != (digest(views),):
                 con.execute("".join(views).replace("create or replace ", "create or replace temp "))
@@ -240,6 +369,20 @@ class Store:
 
     def _foreign(self) -> StoreError:
         return StoreError(f"{self.path} is a DuckDB database that greenml did not make", hint="choose another --store")
+
+    def _applied(self, con: duckdb.DuckDBPyConnection) -> set[int]:
+        """The numbers of the migrations that the file has had."""
+        try:
+            return {version for (version,) in con.execute("select version from schema_migrations").fetchall()}
+        except duckdb.CatalogException as error:
+            raise self._foreign() from error
+
+    def _refuse_newer(self, done: set[int]) -> None:
+        if unknown := done - set(migrations()):
+            raise StoreError(
+                f"{self.path} was written by a newer greenml (schema {max(unknown)}; this is {__version__})",
+                hint="upgrade: pip install --upgrade greenml",
+            )
 
     def _create(self) -> None:
         """A new store appears under its name complete, or not at all."""
@@ -252,17 +395,9 @@ class Store:
 
     def _upgrade(self, con: duckdb.DuckDBPyConnection) -> None:
         """Apply the migrations and views that this version brings and the file lacks."""
-        tables = {name for (name,) in con.execute("select table_name from duckdb_tables()").fetchall()}
-        if tables and "schema_migrations" not in tables:
-            raise self._foreign()
-        done = {row[0] for row in con.execute("select version from schema_migrations").fetchall()} if tables else set()
-        migrations = {int(path.name[:4]): path for path in sorted((shipped("sql") / "schema").glob("*.sql"))}
-        if unknown := done - set(migrations):
-            raise StoreError(
-                f"{self.path} was written by a newer greenml (schema {max(unknown)}; this is {__version__})",
-                hint="upgrade: pip install --upgrade greenml",
-            )
-        for version, path in migrations.items():
+        done = self._applied(con) if con.execute("from duckdb_tables() limit 1").fetchone() else set()
+        self._refuse_newer(done)
+        for version, path in migrations().items():
             if version not in done:
                 con.execute(path.read_text(encoding="utf-8"))
                 row = [version, path.name, __version__, utc_now()]
@@ -402,14 +537,18 @@ class Store:
         """The same for the eyes of one reader who cannot write. Rows that still wait may tell another story."""
         if dead and not self.spooled():
             names = ", ".join(f"'{run_id}'" for run_id in dead)
-            [(catalog,)] = con.execute("select current_database()").fetchall()
             con.execute(
                 f"""
-                create temp view runs as
-                select * replace (if(run_id in ({names}), 'crashed', status) as status)
-                from {quoted(catalog)}.main.runs
+                create or replace temp view runs as
+                select * exclude (removed_at) replace (if(run_id in ({names}), 'crashed', status) as status)
+                from run_rows
+                where removed_at is null
                 """
             )
+
+
+class OlderSchemaError(StoreError):
+    """A store that a reader would have to bring up to date first."""
 
 
 class UnknownRunError(StoreError):
@@ -478,6 +617,125 @@ def insert(con: duckdb.DuckDBPyConnection, rows: Sequence[Stored]) -> None:
         total(con, run_id)
 
 
+CHOSEN = "run_id in (select unnest(?))"
+PLAN = """
+    with lives as (
+        select run_id, segment, min(phase_rows.started_at) as began_at
+        from phase_rows
+        join run_rows using (run_key)
+        group by run_id, segment
+    ),
+    their_lives as (
+        select run_id, segment, min(phase_rows.started_at) as began_at
+        from other.phase_rows
+        join other.run_rows using (run_key)
+        group by run_id, segment
+    )
+    select
+        theirs.run_id,
+        ours.run_id is not null as is_here,
+        coalesce(theirs.ended_at > ours.ended_at, ours.ended_at is null) as ended_later,
+        -- One run, taken up again in two places: two lives, and no way to add them up.
+        theirs.run_id in (
+            select run_id
+            from lives
+            join their_lives using (run_id, segment)
+            where lives.began_at <> their_lives.began_at
+        ) as went_apart
+    from other.run_rows as theirs
+    left join run_rows as ours using (run_id)
+    order by theirs.run_key
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """What became of the runs of another store."""
+
+    new: list[str]
+    known: list[str]
+    """In both; what was missing has been added."""
+    alive: list[str]
+    """Skipped: some process holds them."""
+    apart: list[str]
+    """Skipped: taken up again in both places, they are no longer one run."""
+
+
+def attach(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Make the tables of another store readable as `other.run_rows`, ..."""
+    name = str(path).replace("'", "''")
+    con.execute(f"attach '{name}' as other (type duckdb, read_only)")
+
+
+def bring_rows(con: duckdb.DuckDBPyConnection, run_ids: list[str], *, later: list[str]) -> None:
+    """Add what `other` has of these runs, and follow it where its end is the later one.
+
+    SQL, not records: those take 3 ms a row, and a store has hundreds of rows a run.
+    """
+    con.execute(
+        f"""
+        insert into run_rows by name
+        select * exclude (run_key) from other.run_rows as theirs
+        where {CHOSEN} and run_id not in (select run_id from run_rows)
+        order by theirs.run_key
+        """,
+        [run_ids],
+    )
+    con.execute(
+        f"update run_rows set note = theirs.note from other.run_rows as theirs "
+        f"where run_rows.run_id = theirs.run_id and run_rows.note is null and theirs.{CHOSEN}",
+        [run_ids],
+    )
+    stays = {"run_key", "run_id", *WORDS}
+    follows = [name for name, *_ in con.execute("from run_rows limit 0").description if name not in stays]
+    con.execute(
+        f"update run_rows set {', '.join(f'{name} = theirs.{name}' for name in follows)} "
+        f"from other.run_rows as theirs where run_rows.run_id = theirs.run_id and theirs.{CHOSEN}",
+        [later],
+    )
+    keys = """
+        select ours.run_key, theirs.run_key as their_key
+        from run_rows as ours join other.run_rows as theirs using (run_id)
+    """
+    # What this store took for the end of a killed run, and the other knows more of.
+    con.execute(
+        f"""
+        delete from phase_rows
+        where name = 'lost' and (run_key, segment, seq) in (
+            select keys.run_key, segment, seq
+            from other.phase_rows as theirs
+            join ({keys} where {CHOSEN}) as keys on theirs.run_key = keys.their_key
+            where theirs.name <> 'lost'
+        )
+        """,
+        [run_ids],
+    )
+    for table, computed, chosen, or_else in (
+        ("resume_rows", "", run_ids, "on conflict do nothing"),
+        ("phase_rows", ", joules, source", run_ids, "on conflict do nothing"),
+        ("epoch_rows", "", run_ids, "on conflict do nothing"),
+        ("artifact_rows", "", later, "on conflict do update set path = excluded.path, num_bytes = excluded.num_bytes"),
+        ("artifact_rows", "", run_ids, "on conflict do nothing"),
+    ):
+        con.execute(
+            f"""
+            insert into {table} by name
+            select keys.run_key, theirs.* exclude (run_key{computed})
+            from other.{table} as theirs
+            join ({keys} where {CHOSEN}) as keys on theirs.run_key = keys.their_key
+            {or_else}
+            """,
+            [chosen],
+        )
+    con.execute(
+        f"""
+        insert or replace into totals by name
+        from phase_totals where run_key in (select run_key from run_rows where {CHOSEN})
+        """,
+        [run_ids],
+    )
+
+
 def restore(con: duckdb.DuckDBPyConnection, lines: list[bytes]) -> None:
     """Store lines of the spool, all or none."""
     with transaction(con):
@@ -533,6 +791,28 @@ def cut_torn_line(file: Any) -> None:
     file.truncate(file.read().rfind(b"\n") + 1)
 
 
+def files_in(folder: Path) -> list[Path]:
+    """What a run left, without its lock and without what a killed process was still copying."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink() and path.name != "lock" and path.suffix != ".partial"
+    ]
+
+
+def copy_whole(source: Path, place: Path) -> None:
+    """A file appears under its name complete, or not at all."""
+    partial = place.with_name(f"{place.name}.partial")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, partial)
+    partial.replace(place)
+
+
+def migrations() -> dict[int, Path]:
+    """The numbered files that this version brings, in order."""
+    return {int(path.name[:4]): path for path in sorted((shipped("sql") / "schema").glob("*.sql"))}
+
+
 def view_files() -> list[str]:
     """The views, in the order in which they build on each other."""
     return [path.read_text(encoding="utf-8") for path in sorted((shipped("sql") / "views").glob("*.sql"))]
@@ -544,10 +824,6 @@ def digest(texts: list[str]) -> str:
 
 def numbers(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", version)]
-
-
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def utc_now() -> datetime:

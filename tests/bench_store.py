@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 VIEWS = {
     "leaderboard": "from leaderboard",
+    "leaderboard_groups": "from leaderboard_groups",
     "run_totals": "from run_totals",
     "pareto_front": "from pareto_front",
     "optimal_epoch": "from optimal_epoch",
@@ -51,22 +52,24 @@ def fill(path: Path, *, num_runs: int = 10_000, num_epochs: int = 100) -> None:
     con.execute("pragma threads=2; set preserve_insertion_order=true; select setseed(0.5)")
     con.execute(
         f"""
-        insert into runs by name
+        insert into run_rows by name
         select template.* replace (
             nextval('run_keys') as run_key, format('{{:012x}}', i) as run_id, 'done' as status,
             ['cnn', 'resnet18', 'mobilenetv2_050'][1 + i % 3] as model,
             ['digits', 'cifar10', 'folder:pets'][1 + i % 3] as dataset,
             started_at + to_minutes(i) as started_at, started_at + to_minutes(i + 1) as ended_at,
             {num_epochs} as best_epoch, 0.5 + random() / 2 as val_accuracy, 0.5 + random() / 2 as test_accuracy,
-            360 as test_count, 200 as test_correct
+            360 as test_count, 200 as test_correct, i % 4 as seed, format('{{:04x}}', i // 12 * 3 + i % 3) as group_hash
         )
-        from range({num_runs}) as t(i), (from runs limit 1) as template;
-        delete from runs where run_id = 'template0000';
-        insert into epoch_rows
+        from range({num_runs}) as t(i), (from run_rows limit 1) as template;
+        delete from run_rows where run_id = 'template0000';
+        insert into epoch_rows by name
         select
-            run_key, 0, epoch, 1 / epoch, 0.8, 1 / epoch,
-            round(288 * (1 - 0.9 / sqrt(epoch) * (0.7 + random() / 3))) / 288,
-            200, 288, 0.001, 10, 50, 0, 10, 60, 60 * epoch * (0.5 + run_key % 100 / 100), 'estimated', true
+            run_key, 0 as segment, epoch, 1 / epoch as train_loss, 0.8 as train_accuracy, 1 / epoch as val_loss,
+            round(288 * (1 - 0.9 / sqrt(epoch) * (0.7 + random() / 3))) / 288 as val_accuracy,
+            200 as val_correct, 288 as val_count, 0.001 as lr, 10 as duration_s, 50 as cpu_j, 0 as gpu_j, 10 as ram_j,
+            60 as energy_j, 60 * epoch * (0.5 + run_key % 100 / 100) as energy_total_j, 'estimated' as source,
+            true as schedule_complete, 1149 as num_samples, 500000000 as peak_host_bytes
         from runs, range(1, {num_epochs} + 1) as t(epoch)
         order by run_key, epoch;
         insert into phase_rows by name

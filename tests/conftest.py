@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -12,12 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from greenml import cli
-from greenml.records import Epoch, Intensity, Phase, Resume, Run, RunEnd, Source, new_run_id
-from greenml.store import Store
+from greenml import cli, console
+from greenml.records import Artifact, Epoch, Intensity, Phase, Resume, Run, RunEnd, Source, new_run_id
+from greenml.store import INTENSITY_COLUMNS, TABLES, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from greenml.records import Stored
+
+    Greenml = Callable[..., tuple[int, str, str]]
 
 STARTED_AT = datetime(2026, 3, 1, 12)
 WORLD = Intensity(
@@ -198,6 +203,47 @@ def record(
     assert db.write(rows)
 
 
+def records(db: Store) -> list[Stored]:
+    """Every record in a store, every attempt at an epoch among them, in an order in which they can be written again."""
+
+    def taken(kind: Any, row: dict[str, Any]) -> Any:
+        return kind(**{field.name: row[field.name] for field in dataclasses.fields(kind)})
+
+    found: list[Stored] = []
+    for run in db.rows("from run_rows order by run_key"):
+        intensity = {name: run[INTENSITY_COLUMNS.get(name, name)] for name in Intensity.__dataclass_fields__}
+        found.append(taken(Run, run | {"intensity": Intensity(**intensity)}))
+        for kind, order in (
+            (Resume, "segment"),
+            (Phase, "segment, seq"),
+            (Epoch, "segment, epoch"),
+            (Artifact, "name"),
+        ):
+            rows = db.rows(f"from {TABLES[kind]} where run_key = ? order by {order}", [run["run_key"]])
+            found += [taken(kind, row | {"run_id": run["run_id"]}) for row in rows]
+        if run["ended_at"]:
+            found.append(taken(RunEnd, run))
+    return found
+
+
+@pytest.fixture
+def greenml(db: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Greenml:
+    """A command on the store: its exit code, what it printed, and what it said."""
+    monkeypatch.setenv("GREENML_STORE", str(db.path))
+    monkeypatch.setenv("TZ", "UTC")
+
+    def run(*arguments: str, width: int = 80) -> tuple[int, str, str]:
+        monkeypatch.setenv("COLUMNS", str(width))
+        console.out.cache_clear()
+        with pytest.raises(SystemExit) as end:
+            cli.main(arguments)
+        printed = capsys.readouterr()
+        assert isinstance(end.value.code, int)
+        return end.value.code, printed.out, printed.err
+
+    return run
+
+
 @pytest.fixture
 def db(tmp_path: Path) -> Store:
     """An empty store that is ready."""
@@ -230,7 +276,7 @@ def environment(folder):
     return os.environ | own | {"TMPDIR": str(folder / "tmp"), "PYTHONPATH": str(folder / "site"), "COLUMNS": "80"}
 
 
-def greenml(folder, *arguments, check=True):
+def installed(folder, *arguments, check=True):
     done = subprocess.run([GREENML, *arguments], cwd=folder, env=environment(folder), capture_output=True, text=True)
     assert not check or done.returncode == 0, done.stderr
     return done

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import shlex
@@ -15,7 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from greenml.records import Artifact, Epoch, Intensity, Phase, Run, RunEnd, from_json, to_json
+from conftest import records
+
+from greenml.records import from_json, to_json
 from greenml.store import Store
 
 ROOT = Path(__file__).parent.parent
@@ -60,25 +61,8 @@ def _run(block: str, env: dict[str, str], folder: str) -> str:
 
 def record(path: Path) -> None:
     """The records of every run in a store, as lines of JSON."""
-    store, rows = Store(path), []
-    for run in store.rows("from runs order by run_key"):
-        of_run = [run["run_id"]]
-        intensity = {name: run.get(f"intensity_{name}", run.get(name)) for name in names(Intensity)}
-        rows.append(Run(**{name: run.get(name) for name in names(Run)} | {"intensity": Intensity(**intensity)}))
-        rows += [taken(Phase, row) for row in store.rows("from phases where run_id = ? order by segment, seq", of_run)]
-        rows += [taken(Epoch, row) for row in store.rows("from epochs where run_id = ? order by epoch", of_run)]
-        rows += [taken(Artifact, row) for row in store.rows("from artifacts where run_id = ? order by name", of_run)]
-        rows.append(taken(RunEnd, run))
     RUNS.parent.mkdir(exist_ok=True)
-    RUNS.write_text("".join(to_json(row) + "\n" for row in rows), encoding="utf-8")
-
-
-def names(kind: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(kind)]
-
-
-def taken(kind, row):
-    return kind(**{name: row[name] for name in names(kind)})
+    RUNS.write_text("".join(to_json(row) + "\n" for row in records(Store(path))), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from greenml import store as stores
 from greenml.errors import StoreError, UsageError
 from greenml.records import Artifact, Source, from_json, to_json
+from greenml.resources import shipped
 from greenml.store import Store, resolve_path
 
 if TYPE_CHECKING:
@@ -310,6 +311,13 @@ def test_a_read_only_store_can_be_read_and_not_written(db: Store) -> None:
         db.path.parent.chmod(0o755)
 
 
+def test_who_has_other_views_and_cannot_write_sees_crashes_too(db: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(db, RUN, [0.9], [100.0], ended=False)
+    by_hand(db, "update schema_views set hash = 'another', greenml_version = '999.0'")
+    monkeypatch.setattr(Store, "_bury", lambda *_: (_ for _ in ()).throw(StoreError("read-only", hint="")))
+    assert db.rows("select status, unranked from leaderboard") == [{"status": "crashed", "unranked": "crashed"}]
+
+
 def test_nothing_there_is_nothing_to_read(tmp_path: Path) -> None:
     assert Store(tmp_path / "none.duckdb").rows("from leaderboard") == []
     assert not (tmp_path / "none.duckdb").exists()
@@ -372,6 +380,49 @@ def test_a_newer_schema_is_read_and_not_written(db: Store) -> None:
     with pytest.raises(StoreError, match="newer greenml") as caught:
         Store(db.path).check()
     assert "upgrade" in caught.value.hint
+
+
+def of_schema_1(path: Path) -> None:
+    """A store as the first greenml left it: its tables, and views that this version has replaced."""
+    con = duckdb.connect(f"duckdb:{path}")  # noqa: TID251
+    con.execute((shipped("sql") / "schema" / "0001_runs.sql").read_text())
+    con.execute("insert into schema_migrations values (1, '0001_runs.sql', '0.0.1', now()::timestamp)")
+    con.execute("insert into schema_views values ('old', '0.0.1'); create view leaderboard as select run_id from runs")
+    values = stores.columns(make_run(RUN, tags=["old"])) | stores.columns(make_end(RUN))
+    new = ("note", "grad_accum", "accumulation", "group_hash")
+    values = {name: value for name, value in values.items() if name not in new}
+    con.execute(f"insert into runs ({', '.join(values)}) values ({', '.join('?' * len(values))})", [*values.values()])
+    for table, row in (("phase_rows", make_phase(RUN, 0)), ("epoch_rows", make_epoch(RUN, 1))):
+        values = {"run_key": 1} | stores.columns(row)
+        new = ("run_id", "num_samples", "peak_host_bytes", "peak_device_bytes")
+        values = {name: value for name, value in values.items() if name not in new}
+        marks = ", ".join("?" * len(values))
+        con.execute(f"insert into {table} ({', '.join(values)}) values ({marks})", [*values.values()])
+    con.execute("insert into totals values (1, 10, 90, 0, 10, 100, 'estimated', 'absent', 'estimated', 0); checkpoint")
+    con.close()
+
+
+def test_a_reader_brings_an_older_schema_up_to_date(tmp_path: Path) -> None:
+    of_schema_1(tmp_path / "old.duckdb")
+    old = Store(tmp_path / "old.duckdb")
+    [row] = old.rows("from leaderboard")
+    assert (row["run_id"], row["rank"], row["note"], row["grad_accum"]) == (RUN, 1, None, 1)
+    assert old.write([make_epoch(RUN, 2, num_samples=5)])
+    assert [row["num_samples"] for row in old.rows("from epochs order by epoch")] == [None, 5]
+    assert old.rows("select max(version) as version from schema_migrations") == [{"version": max(stores.migrations())}]
+
+
+def test_an_older_schema_that_cannot_be_written_names_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated: tests may run as root, whom read-only files do not stop."""
+    of_schema_1(tmp_path / "old.duckdb")
+    before = (tmp_path / "old.duckdb").read_bytes()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(StoreError, match=r"old.duckdb is of an older greenml \(schema 1\)") as caught:
+        Store(tmp_path / "old.duckdb").rows("from leaderboard")
+    assert caught.value.hint == "copy it to a place that can be written, and give --store the copy"
+    assert (tmp_path / "old.duckdb").read_bytes() == before
 
 
 def foreign_text(path: Path) -> None:

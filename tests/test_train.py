@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from conftest import GREENML, environment, greenml
+from conftest import GREENML, environment, installed
 
 from greenml.store import Store
 
@@ -20,7 +20,7 @@ from greenml.store import Store
 def trained(tmp_path_factory):
     """One short run, asked for as people would."""
     folder = tmp_path_factory.mktemp("trained")
-    done = greenml(
+    done = installed(
         folder, "train", "cnn", "--dataset", "digits", "--fp16", "--epochs", "3", "--batch_size", "64",
         "--region", "IN-TN", "--name", "first [bold]", "--tag", "a", "--tag", "b",
     )  # fmt: skip
@@ -217,8 +217,8 @@ def test_interrupted_and_uninterrupted_runs_end_in_the_same_tensors(tmp_path):
         last = row["epochs"] + 2
         if number != signal.SIGKILL:
             process = start(tmp_path, "--resume", row["run_id"][:6], "--epochs", "100000")
-    greenml(tmp_path, "train", "--resume", row["run_id"], "--epochs", str(last))
-    greenml(tmp_path, "train", *how, "--epochs", str(last), "--name", "whole", "--quiet")
+    installed(tmp_path, "train", "--resume", row["run_id"], "--epochs", str(last))
+    installed(tmp_path, "train", *how, "--epochs", str(last), "--name", "whole", "--quiet")
 
     [cut, whole] = store.rows("from leaderboard order by started_at")
     assert (cut["status"], cut["epochs"], cut["accuracy"]) == ("done", last, whole["accuracy"])
@@ -307,7 +307,7 @@ def test_a_diverged_run_leaves_its_files_and_is_not_resumed(tmp_path, here):
 
 
 def test_repeats_are_a_run_a_seed_and_one_group(tmp_path):
-    done = greenml(
+    done = installed(
         tmp_path,
         "train",
         "cnn",
@@ -333,7 +333,7 @@ def test_repeats_are_a_run_a_seed_and_one_group(tmp_path):
 def test_a_gpu_trains_in_fp16_and_is_measured(tmp_path):
     if not torch.cuda.is_available():
         pytest.skip("there is no CUDA device here")
-    greenml(tmp_path, "train", "cnn", "--dataset", "digits", "--fp16", "--device", "cuda", "--epochs", "3")
+    installed(tmp_path, "train", "cnn", "--dataset", "digits", "--fp16", "--device", "cuda", "--epochs", "3")
 
     store = Store(tmp_path / "store" / "greenml.duckdb")
     [row] = store.rows("select * from leaderboard join run_totals using (run_id)")
@@ -349,7 +349,7 @@ def test_two_at_once_share_a_store_and_a_killed_one_shows_as_crashed(tmp_path):
     wait_for(killed, "epoch     1/10000")
     other = start(tmp_path, "cnn", "--dataset", "digits", "--epochs", "2", "--seed", "1")
     deadline = time.monotonic() + 60
-    while greenml(tmp_path, "board", "--all", "--json").stdout.count('"running"') < 2:
+    while installed(tmp_path, "board", "--all", "--json").stdout.count('"running"') < 2:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     _, said = other.communicate(timeout=120)
@@ -357,7 +357,7 @@ def test_two_at_once_share_a_store_and_a_killed_one_shows_as_crashed(tmp_path):
     killed.communicate()
 
     assert other.returncode == 0, said
-    rows = json.loads(greenml(tmp_path, "board", "--all", "--json").stdout)
+    rows = json.loads(installed(tmp_path, "board", "--all", "--json").stdout)
     by_status = {row["status"]: row for row in rows}
     assert set(by_status) == {"done", "crashed"}
     assert by_status["done"]["unranked"] == "shared the machine with another metered run"

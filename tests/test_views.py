@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import WORLD, make_end, make_epoch, make_phase, make_resume, make_run, record
+from conftest import STARTED_AT, WORLD, make_end, make_epoch, make_phase, make_resume, make_run, record
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from greenml import units
-from greenml.records import Source
+from greenml.records import Artifact, Source
 from greenml.resources import shipped
 
 if TYPE_CHECKING:
@@ -249,3 +249,48 @@ def test_energy_to_accuracy_is_what_it_took_until_it_got_there(db: Store) -> Non
     record(db, C, [0.5, 0.95, 0.96], [1e5, None, 1e5])
     rows = db.rows("select run_id, epoch, energy_kwh from energy_to_accuracy(?) order by run_id", [0.85])
     assert [tuple(row.values()) for row in rows] == [(A, 2, units.kwh(3e5)), (C, 2, None)]
+
+
+# Repeats
+
+
+def test_a_group_is_the_mean_and_spread_of_its_ranked_runs(db: Store) -> None:
+    for seed, (run_id, accuracy, joules) in enumerate(((A, 0.90, 3.6e6), (B, 0.92, 7.2e6), (C, 0.1, 3.6e9))):
+        record(db, run_id, [accuracy], [joules], seed=seed, group_hash="g", intensity=replace(WORLD, g_per_kwh=100.0))
+    [row] = db.rows("from leaderboard_groups")
+    assert (row["num_runs"], row["num_ranked"], row["num_unranked"], row["rank"]) == (3, 2, 1, 1)
+    assert (row["seeds"], row["run_ids"]) == ([0, 1, 2], [A, B, C])
+    assert row["mean_accuracy"] == pytest.approx(0.91)
+    assert row["std_accuracy"] == pytest.approx(0.02 / 2**0.5)
+    assert (row["min_accuracy"], row["max_accuracy"]) == (0.90, 0.92)
+    assert (row["mean_energy_kwh"], row["mean_co2_g"], row["mean_duration_s"]) == (1.5, 150.0, 10.0)
+    assert row["std_energy_kwh"] == pytest.approx(1 / 2**0.5)
+    assert row["std_co2_g"] == pytest.approx(100 / 2**0.5)
+    assert row["acc_per_kwh"] == pytest.approx(91 / 1.5)
+
+
+def test_groups_keep_to_their_data_their_split_and_their_config(db: Store) -> None:
+    """A run from before groups stands alone; one run has no spread, and what is unranked has no figures."""
+    record(db, A, [0.9], [1e5], group_hash="g")
+    record(db, B, [0.9], [2e5], group_hash="g", split_hash="s2")
+    record(db, C, [0.9], [3e5])
+    record(db, D, [0.1], [3e5])
+    rows = db.rows("from leaderboard_groups order by run_ids")
+    assert [row["run_ids"] for row in rows] == [[A], [B], [C], [D]]
+    assert [row["rank"] for row in rows] == [1, 1, 2, None]
+    assert {row["std_accuracy"] for row in rows} == {None}
+    assert (rows[3]["mean_accuracy"], rows[3]["acc_per_kwh"], rows[3]["source"]) == (None, None, "estimated")
+
+
+def test_what_was_removed_is_in_no_view(db: Store) -> None:
+    record(db, A, [0.9], [1e5])
+    db.write([make_resume(A), Artifact(run_id=A, name="a", path="a", num_bytes=1), make_end(A)])
+    names = [row["view_name"] for row in db.rows("select view_name from duckdb_views() where not internal")]
+    kept = {"removed_runs", "phase_totals"}
+    assert all(db.rows(f"from {name}") for name in {*names} - kept)
+    db.mark([A], removed_at=STARTED_AT)
+    assert [name for name in {*names} - kept if db.rows(f"from {name}")] == []
+    assert db.rows("from energy_to_accuracy(0.1)") == []
+    assert db.rows("select run_id, epochs, accuracy, energy_kwh from removed_runs") == [
+        {"run_id": A, "epochs": 1, "accuracy": 0.9, "energy_kwh": units.kwh(1e5)}
+    ]

@@ -56,6 +56,7 @@ select
     run_id,
     name,
     tags,
+    note,
     kind,
     status,
     stop_reason,

@@ -1,0 +1,80 @@
+-- One row per group of repeats (one config on the same data and split, under any seed): mean and spread of its ranked runs.
+create or replace view leaderboard_groups as
+with members as (
+    select
+        *,
+        -- A run that nobody can repeat, as it is from before groups, stands alone.
+        coalesce(group_hash, run_id) as repeated,
+        unranked is null as counts
+    from leaderboard
+),
+figures as (
+    select
+        data_hash,
+        split_hash,
+        repeated,
+        arg_min(model, (started_at, run_id)) as first_model,
+        arg_min(dataset, (started_at, run_id)) as first_dataset,
+        arg_min(precision, (started_at, run_id)) as first_precision,
+        arg_min(device, (started_at, run_id)) as first_device,
+        list_distinct(flatten(list(tags))) as all_tags,
+        count(*) as total_runs,
+        count(*) filter (where counts) as counted_runs,
+        count(*) filter (where status in ('running', 'waiting', 'paused', 'crashed', 'failed')) as unfinished_runs,
+        list(seed order by started_at, run_id) as all_seeds,
+        list(run_id order by started_at, run_id) as all_run_ids,
+        max(epochs) as most_epochs,
+        avg(accuracy) filter (where counts) as average_accuracy,
+        stddev_samp(accuracy) filter (where counts) as spread_accuracy,
+        min(accuracy) filter (where counts) as least_accuracy,
+        max(accuracy) filter (where counts) as most_accuracy,
+        avg(energy_kwh) filter (where counts) as average_kwh,
+        stddev_samp(energy_kwh) filter (where counts) as spread_kwh,
+        avg(co2_g) filter (where counts) as average_co2_g,
+        stddev_samp(co2_g) filter (where counts) as spread_co2_g,
+        avg(duration_s) filter (where counts) as average_s,
+        -- Of what the means are made of, where there are means.
+        coalesce(max(source) filter (where counts), max(source)) as worst_source,
+        min(started_at) as first_started_at
+    from members
+    group by data_hash, split_hash, repeated
+),
+ratios as (
+    select
+        *,
+        100 * average_accuracy / average_kwh as points_per_kwh
+    from figures
+)
+select
+    first_model as model,
+    first_dataset as dataset,
+    data_hash,
+    split_hash,
+    first_precision as precision,
+    first_device as device,
+    all_tags as tags,
+    total_runs as num_runs,
+    counted_runs as num_ranked,
+    total_runs - counted_runs as num_unranked,
+    unfinished_runs as num_unfinished,
+    all_seeds as seeds,
+    all_run_ids as run_ids,
+    most_epochs as max_epochs,
+    average_accuracy as mean_accuracy,
+    spread_accuracy as std_accuracy,
+    least_accuracy as min_accuracy,
+    most_accuracy as max_accuracy,
+    average_kwh as mean_energy_kwh,
+    spread_kwh as std_energy_kwh,
+    average_co2_g as mean_co2_g,
+    spread_co2_g as std_co2_g,
+    average_s as mean_duration_s,
+    points_per_kwh as acc_per_kwh,
+    if(
+        counted_runs > 0,
+        rank() over (partition by data_hash, split_hash, counted_runs > 0 order by points_per_kwh desc),
+        null
+    ) as rank,
+    worst_source as source,
+    first_started_at as started_at
+from ratios;
