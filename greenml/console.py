@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,9 @@ WIDE = 110
 UNKNOWN = "–"
 MIN_WIDTH = 6
 BLOCKS = "▁▂▃▄▅▆▇█"
+BREAKS = dict.fromkeys(map(ord, "\t\n\v\f\r\u2028\u2029"), " ")
+# Escape characters and their kin, what turns the direction of writing, halves of characters that cannot be printed.
+UNSAFE = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @cache
@@ -43,8 +47,14 @@ def err() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def clean(text: str) -> str:
+    """What users named, on one line and without power over the terminal; else as they wrote it."""
+    return UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text.translate(BREAKS))
+
+
 def say(text: str) -> None:
     """For people, as it is: no markup; a terminal wraps it between words."""
+    text = "\n".join(map(clean, text.split("\n")))
     if sys.stderr.isatty():
         err().print(text, markup=False)  # keeps clear of a progress bar
     else:
@@ -53,13 +63,24 @@ def say(text: str) -> None:
 
 def error(what: GreenMLError) -> None:
     """What is wrong, and the way out."""
-    say(f"greenml: error: {what}")
-    say(f"hint: {what.hint}")
+    say(clean(f"greenml: error: {what}"))
+    say(clean(f"hint: {what.hint}"))
+
+
+def agrees(question: str) -> bool:
+    """Ask on stderr; only y or yes is a yes."""
+    print(f"{clean(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    try:
+        return input().strip().lower() in ("y", "yes")
+    except (EOFError, KeyboardInterrupt):
+        print(file=sys.stderr)
+        return False
 
 
 def print_json(rows: Sequence[Row]) -> None:
     """One array on stdout; unknown is null, and so is a loss that left the numbers, for which JSON has no word."""
-    print(json.dumps(plain(rows), indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(plain(rows), indent=2, ensure_ascii=False, allow_nan=False)
+    print(UNSAFE.sub(lambda character: f"\\u{ord(character[0]):04x}", text))
 
 
 def plain(value: Any) -> Any:
@@ -87,19 +108,19 @@ class Column:
 
 
 def table(columns: Iterable[Column], rows: Iterable[Row], *, title: str | None = None) -> Table:
-    """Rows as a table that fits the screen. What users named is shown as they wrote it."""
+    """Rows as a table that fits the screen. What users named is shown as they wrote it, but on one line."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     shown = [column for column in columns if out().width >= WIDE or not column.wide]
-    cells = [[column.show(row) for column in shown] for row in rows]
+    cells = [[clean(column.show(row)) for column in shown] for row in rows]
     drawn = Table(
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
         padding=(0, 1, 0, 0),
-        title=title and Text(title, style="bold"),
+        title=title and Text(clean(title), style="bold"),
         title_justify="left",
     )
     for column, width in zip(shown, column_widths(shown, cells, out().width), strict=True):
@@ -134,8 +155,13 @@ def facts(labelled: Iterable[tuple[str, str]]) -> Table:
     drawn.add_column(overflow="fold")
     for label, text in labelled:
         if text:
-            drawn.add_row(label, Text(text))
+            drawn.add_row(label, Text(clean(text)))
     return drawn
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 run", "2,000 runs"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def figure(value: float | None, digits: int = 3) -> str:

@@ -6,19 +6,27 @@ import csv
 import json
 from typing import TYPE_CHECKING, Any
 
+from greenml.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from greenml.store import Merged, Store
+
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows of one view, its columns as the header; unknown is an empty field."""
+    """Rows of one view, its columns as the header; unknown is an empty field, a list its parts with spaces between."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: joined(value) for name, value in row.items()} for row in rows)
     partial.replace(path)
+
+
+def joined(value: Any) -> Any:
+    return " ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def write_json(path: Path, content: object) -> None:
@@ -26,3 +34,21 @@ def write_json(path: Path, content: object) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     partial.replace(path)
+
+
+def write_store(path: Path, db: Store, run_ids: Sequence[str]) -> Merged:
+    """A store with only these runs, and their files beside it. Raises UsageError where the files are the same ones."""
+    from greenml.store import Store
+
+    if path.parent.resolve() == db.path.parent.resolve():
+        hint = "name a file in another folder"
+        raise UsageError(f"{path} lies beside {db.path}, and would share its runs/", hint=hint)
+    partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
+    try:
+        merged = Store(partial).merge(db, run_ids)
+        partial.replace(path)
+    finally:
+        for left in (partial, partial.with_name(f"{partial.name}.lock")):
+            left.unlink(missing_ok=True)
+    return merged

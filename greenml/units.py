@@ -70,6 +70,13 @@ def format_mass(grams: float | None) -> str:
     return format_quantity(grams, ((1e3, "kg"), (1.0, "g"), (1e-3, "mg")))
 
 
+def format_bytes(num_bytes: float | None) -> str:
+    """Bytes -> "620 MB", "1.20 GB", "12 bytes"; None -> "unknown"."""
+    if num_bytes is not None and num_bytes < 1e3:
+        return f"{num_bytes:.0f} bytes"
+    return format_quantity(num_bytes, ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")))
+
+
 def format_duration(seconds: float | None) -> str:
     """Seconds -> "850 ms", "42.0 s", "3:07", "1:02:45"; None -> "unknown"."""
     if seconds is None:

@@ -8,39 +8,19 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import STARTED_AT, make_end, make_epoch, make_phase, make_run, record
+from conftest import STARTED_AT, make_end, make_epoch, make_phase, make_resume, make_run, record
 
 from greenml import console
-from greenml.cli import main
 from greenml.records import Artifact, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
+
+    from conftest import Greenml
 
     from greenml.store import Store
 
-    Greenml = Callable[..., tuple[int, str, str]]
-
 A, B, C, D = "a" * 12, "b" * 12, "c" * 12, "d" * 12
-
-
-@pytest.fixture
-def greenml(db: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Greenml:
-    """A command on the store: its exit code, what it printed, and what it said."""
-    monkeypatch.setenv("GREENML_STORE", str(db.path))
-    monkeypatch.setenv("TZ", "UTC")
-
-    def run(*arguments: str, width: int = 80) -> tuple[int, str, str]:
-        monkeypatch.setenv("COLUMNS", str(width))
-        console.out.cache_clear()
-        with pytest.raises(SystemExit) as end:
-            main(arguments)
-        printed = capsys.readouterr()
-        assert isinstance(end.value.code, int)
-        return end.value.code, printed.out, printed.err
-
-    return run
 
 
 def fill(db: Store) -> None:
@@ -291,3 +271,128 @@ def test_bars_leave_gaps_where_nothing_is_known() -> None:
     assert console.bars([2.0, 2.0], 10, from_zero=True) == "██"
     assert console.bars([float(n) for n in range(100)], 10)[-1] == "█"
     assert console.bars([], 10) == ""
+
+
+NASTY = 'it\'s "[red]mine[/red]"\n\tyours \x1b[31m\x9b2J 🌱\u202e'
+
+
+def test_no_name_breaks_a_table_or_reaches_the_terminal_raw(db: Store, greenml: Greenml) -> None:
+    record(db, A, [0.9], [1e5], name=NASTY, tags=[NASTY], note=NASTY, dataset=NASTY, model=NASTY)
+    record(db, B, [0.1], [1e5], model=NASTY, dataset=NASTY)
+    db.write([Artifact(run_id=A, name=NASTY, path=f"runs/{A}/{NASTY}", num_bytes=1)])
+    for width in (80, 120):
+        for command in ("board", "board --grouped", "runs list", f"runs show {A}", f"runs tag {A} --remove no"):
+            _, out, err = greenml(*command.split(), width=width)
+            assert not console.UNSAFE.search(out + err), command
+            assert (
+                max((console_width(line) for line in out.splitlines() if not line.startswith("runs/")), default=0)
+                <= width
+            )
+    tables = greenml("board", width=120)[1].splitlines()
+    assert len(tables) == 5
+    assert 'it\'s "[red]mine[/red]"  yours \N{REPLACEMENT CHARACTER}[31m' in tables[0]
+    text = greenml("board", "--json")[1]
+    assert not console.UNSAFE.search(text)
+    assert json.loads(text)[0]["name"] == NASTY
+
+
+def console_width(line: str) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(line)
+
+
+def repeats(db: Store) -> None:
+    """A config under three seeds, one of them unranked, another that ran once, and a run from before groups."""
+    for number, (run_id, accuracy) in enumerate(((A, 0.90), (B, 0.92), (C, 0.1))):
+        record(db, run_id, [accuracy], [3600.0 * (1 + number)], seed=number, group_hash="g1", tags=[f"t{number}"])
+    record(db, D, [0.8], [3600.0], group_hash="g2", model="resnet18", started_at=STARTED_AT + timedelta(hours=1))
+    record(db, "e" * 12, [0.8], [7200.0], model="mobilenetv2_050")
+
+
+def test_repeats_are_one_row_with_mean_and_spread(db: Store, greenml: Greenml) -> None:
+    repeats(db)
+    code, out, err = greenml("board", "--grouped")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    rows = [line.split() for line in out.splitlines()[3:]]
+    assert rows == [
+        ["1", "resnet18", "fp32", "1", "80.0", "–", "~1.00", "–", "0.475", "10.0", "s", "80,000"],
+        ["2", "cnn", "fp32", "2", "91.0", "1.4", "~1.50", "0.71", "0.713", "10.0", "s", "60,667"],
+        ["3", "mobilenetv2_050", "fp32", "1", "80.0", "–", "~2.00", "–", "0.950", "10.0", "s", "40,000"],
+    ]
+    assert err.splitlines() == [
+        "~ estimated by a power model, not measured",
+        "± standard deviation (n - 1) over the n runs of a group; – where there is only one",
+        "1 run of these groups is unranked and does not count: `greenml board --all` says why",
+    ]
+    assert "0, 1, 2" in greenml("board", "--grouped", width=120)[1]
+    plain = greenml("board")[2]
+    assert "3 runs are repeats of one config: --grouped shows mean and spread" in plain
+    assert "repeats" not in greenml("board", "--last", "1")[2]
+
+
+def test_groups_as_json_and_csv_are_the_view(db: Store, greenml: Greenml, tmp_path: Path) -> None:
+    repeats(db)
+    code, out, err = greenml("board", "--grouped", "--json")
+    assert (code, err) == (0, "")
+    rows = json.loads(out)
+    assert list(rows[0]) == list(db.rows("from leaderboard_groups")[0])
+    assert [row["num_runs"] for row in rows] == [1, 3, 1]
+    assert (
+        greenml("board", "--grouped", "--csv", str(tmp_path / "groups.csv"))[2]
+        == f"3 groups are in {tmp_path}/groups.csv\n"
+    )
+    with (tmp_path / "groups.csv").open() as file:
+        assert [row["seeds"] for row in csv.DictReader(file)] == ["0", "0 1 2", "0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--by", "accuracy"], ["cnn", "resnet18", "mobilenetv2_050"]),
+        (["--by", "energy"], ["resnet18", "cnn", "mobilenetv2_050"]),
+        (["--by", "model"], ["cnn", "mobilenetv2_050", "resnet18"]),
+        (["--by", "started"], ["resnet18", "cnn", "mobilenetv2_050"]),
+        (["--model", "*net*"], ["resnet18", "mobilenetv2_050"]),
+        (["--tag", "t1"], ["cnn"]),
+        (["--last", "1"], ["resnet18"]),
+        (["--dataset", "none"], []),
+    ],
+)
+def test_groups_are_sorted_and_chosen(db: Store, greenml: Greenml, arguments: list[str], expected: list[str]) -> None:
+    repeats(db)
+    rows = json.loads(greenml("board", "--grouped", "--json", *arguments)[1])
+    assert [row["model"] for row in rows] == expected
+
+
+def test_groups_have_no_energy_to_accuracy(db: Store, greenml: Greenml) -> None:
+    code, _, err = greenml("board", "--grouped", "--by", "energy-to-acc=85")
+    assert code == 2
+    assert err.splitlines()[1] == "hint: the keys are acc-per-kwh, accuracy, energy, co2, time, model, started"
+
+
+def test_show_tells_what_only_some_runs_have(db: Store, greenml: Greenml) -> None:
+    words = "equals one large batch: no BatchNorm"
+    rows = [
+        make_run(A, note="try again", grad_accum=4, accumulation=words),
+        make_phase(A, 0, epoch=1),
+        make_epoch(A, 1, num_samples=1000, peak_host_bytes=620_000_000, peak_device_bytes=1_234_000_000),
+        make_end(A, status="interrupted"),
+        make_resume(A),
+        make_phase(A, 0, segment=1, epoch=2),
+        make_epoch(A, 2, segment=1, num_samples=1000, peak_host_bytes=500_000_000),
+        make_end(A),
+    ]
+    db.write(rows)
+    out = " ".join(greenml("runs", "show", A)[1].split())
+    for text in (
+        "note try again",
+        f"batch 64 x 4 = 256 images a step; {words}",
+        "memory at most host 620 MB, device 1.23 GB",
+        "0.100 J per training image",
+        "resumed 1 time: in epoch 2 (2026-03-01 13:00)",
+    ):
+        assert text in out, text
+    [run] = json.loads(greenml("runs", "show", A, "--json")[1])
+    assert (run["note"], run["resumes"][0]["epoch"]) == ("try again", 2)

@@ -24,7 +24,7 @@ from greenml.cli.options import (
     TagOption,
     chosen,
 )
-from greenml.console import UNKNOWN, Column, figure, percentage
+from greenml.console import UNKNOWN, Column, counted, figure, percentage
 from greenml.errors import StoreError, UsageError, nearest
 from greenml.units import JOULES_PER_KWH, JOULES_PER_WH, format_duration
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 REFRESH_S = 2.0
+RUNS_A_GROUP = "count(*) over (partition by data_hash, split_hash, coalesce(group_hash, run_id))"
 UNFINISHED = "status in ('running', 'waiting', 'paused', 'crashed', 'failed')"
 COUNTS = f"""
     (select count(*) from runs) as _num_runs,
@@ -51,11 +52,21 @@ ORDER = {
     "started": "started_at desc",
     "energy-to-acc": "energy_to_acc_kwh nulls last",
 }
+ORDER_OF_GROUPS = {
+    "acc-per-kwh": "rank nulls last, mean_accuracy desc nulls last",
+    "accuracy": "mean_accuracy desc nulls last",
+    "energy": "mean_energy_kwh nulls last",
+    "co2": "mean_co2_g nulls last",
+    "time": "mean_duration_s nulls last",
+    "model": "model",
+    "started": "started_at desc",
+}
 SOURCES = {
     "apportioned": ("÷", "÷ split by time: the meter's reading was too coarse"),
     "estimated": ("~", "~ estimated by a power model, not measured"),
     "unknown": ("≥", "≥ the known part: a device could not be read"),
 }
+SPREAD = "± standard deviation (n - 1) over the n runs of a group; – where there is only one"
 FRONT = "● on the front: no run has more validation accuracy for less energy"
 
 
@@ -73,6 +84,9 @@ def board(
     tag: TagOption = None,
     last: LastOption = None,
     limit: LimitOption = None,
+    grouped: Annotated[
+        bool, typer.Option("--grouped", help="One row for all runs of a config, whatever their seed: mean and spread.")
+    ] = False,
     everything: Annotated[bool, typer.Option("--all", help="Also runs that still run, crashed or failed.")] = False,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write the rows to FILE instead.")
@@ -85,58 +99,102 @@ def board(
     from greenml.store import Store, resolve_path
 
     db = Store(resolve_path(store))
-    order, target = parse_keys(by or ["acc-per-kwh"])
-    runs, values = chosen("leaderboard", dataset=dataset, model=model, tag=tag, last=last)
     limit = limit or (EVERYTHING if json or csv_file else LIMIT)
-    reached = "(select run_id, energy_kwh as energy_to_acc_kwh from energy_to_accuracy(?))"
-    joined = "" if target is None else f"left join {reached} as reached using (run_id)"
-    sql = f"""
-        with chosen as ({runs})
-        select
-            chosen.*,
-            {"" if target is None else "reached.energy_to_acc_kwh,"}
-            count(*) over contest as _in_contest,
-            min(dataset) over contest as _title,
-            {COUNTS},
-            row_number() over (contest order by {order}, started_at desc, run_id) as _place
-        from chosen {joined}
-        where {"true" if everything else f"not {UNFINISHED}"}
-        window contest as (partition by data_hash, split_hash)
-        qualify _place <= ?
-        order by _title, data_hash, split_hash, _place
-    """
-    binds = [*values, *([] if target is None else [target]), limit]
+    asked: dict[str, Any] = {"dataset": dataset, "model": model, "tag": tag, "last": last}
+    order, target = parse_keys(by or ["acc-per-kwh"], ORDER_OF_GROUPS if grouped else ORDER)
+    if grouped:
+        sql, binds = query_of_groups(order, asked, limit, everything)
+    else:
+        sql, binds = query_of_runs(order, target, asked, limit, everything)
+
+    def draw() -> tuple[list[Table], list[str]]:
+        rows = db.rows(sql, binds)
+        shown, said = (GROUP_COLUMNS, about_groups(rows)) if grouped else (columns(target), about_runs(rows))
+        tables, notes = page(rows, shown)
+        return tables, [*notes, *said, *left_out(db, rows, everything)]
 
     if json:
         console.print_json([public(row) for row in db.rows(sql, binds)])
     elif csv_file:
-        write_csv(csv_file, [public(row) for row in db.rows(sql, binds)])
+        write_csv(csv_file, [public(row) for row in db.rows(sql, binds)], "groups" if grouped else "runs")
     elif watch:
         if not sys.stdout.isatty():
             raise UsageError("`--watch` needs a terminal", hint="leave it out, or use --json")
-        keep_drawing(lambda: page(db, db.rows(sql, binds), target, everything))
+        keep_drawing(draw)
     else:
-        tables, notes = page(db, db.rows(sql, binds), target, everything)
+        tables, notes = draw()
         for i, table in enumerate(tables):
             console.out().print(*[""] * (i > 0), table, sep="\n")
         for note in notes:
             console.say(note)
 
 
-def parse_keys(keys: list[str]) -> tuple[str, float | None]:
+def query_of_runs(
+    order: str, target: float | None, asked: dict[str, Any], limit: int, everything: bool
+) -> tuple[str, list[Any]]:
+    """The runs asked for, `limit` of each data set and split, and what the page says about the rest."""
+    runs, values = chosen("leaderboard", **asked)
+    reached = "(select run_id, energy_kwh as energy_to_acc_kwh from energy_to_accuracy(?))"
+    joined = "" if target is None else f"left join {reached} as reached using (run_id)"
+    sql = f"""
+        with chosen as ({runs}),
+        finished as (
+            select *, {RUNS_A_GROUP} as _in_group
+            from chosen
+            where {"true" if everything else f"not {UNFINISHED}"}
+        )
+        select
+            finished.* exclude (_in_group),
+            {"" if target is None else "reached.energy_to_acc_kwh,"}
+            count(*) over contest as _in_contest,
+            count(*) filter (where _in_group > 1) over () as _num_repeats,
+            round(sum(1 / _in_group) filter (where _in_group > 1) over ())::integer as _num_repeated,
+            min(dataset) over contest as _title,
+            {COUNTS},
+            row_number() over (contest order by {order}, started_at desc, run_id) as _place
+        from finished {joined}
+        window contest as (partition by data_hash, split_hash)
+        qualify _place <= ?
+        order by _title, data_hash, split_hash, _place
+    """
+    return sql, [*values, *([] if target is None else [target]), limit]
+
+
+def query_of_groups(order: str, asked: dict[str, Any], limit: int, everything: bool) -> tuple[str, list[Any]]:
+    """The same of groups. A group is asked for where any of its runs has the tag."""
+    groups, values = chosen("leaderboard_groups", **asked, key="run_ids")
+    sql = f"""
+        with chosen as ({groups})
+        select
+            *,
+            count(*) over contest as _in_contest,
+            min(dataset) over contest as _title,
+            {COUNTS},
+            row_number() over (contest order by {order}, started_at desc, run_ids) as _place
+        from chosen
+        where {"true" if everything else "num_unfinished < num_runs"}
+        window contest as (partition by data_hash, split_hash)
+        qualify _place <= ?
+        order by _title, data_hash, split_hash, _place
+    """
+    return sql, [*values, limit]
+
+
+def parse_keys(keys: list[str], known: dict[str, str]) -> tuple[str, float | None]:
     """`--by` -> an `order by`, and the validation accuracy that `energy-to-acc` names, as a fraction."""
     order, target = [], None
     for key in keys:
         name, has_value, value = key.lower().replace("_", "-").partition("=")
-        if name not in ORDER or bool(has_value) != (name == "energy-to-acc"):
-            example = f"`{name}=85` is 85 %" if name == "energy-to-acc" else f"the keys are {', '.join(ORDER)}=85"
-            hint = example if name in ORDER else nearest(name, ORDER, otherwise=example)
+        if name not in known or bool(has_value) != (name == "energy-to-acc"):
+            names = ", ".join(f"{key}=85" if key == "energy-to-acc" else key for key in known)
+            example = f"`{name}=85` is 85 %" if name == "energy-to-acc" and name in known else f"the keys are {names}"
+            hint = example if name in ORDER else nearest(name, known, otherwise=example)
             raise UsageError(f"cannot sort by `{key}`", hint=hint)
         if has_value:
             if target is not None:
                 raise UsageError("`energy-to-acc` was given twice", hint="give one target")
             target = parse_target(value)
-        order.append(ORDER[name])
+        order.append(known[name])
     return ", ".join(order), target
 
 
@@ -156,12 +214,13 @@ def public(row: Row) -> Row:
     return {key: value for key, value in row.items() if not key.startswith("_")}
 
 
-def write_csv(path: Path, rows: list[Row]) -> None:
+def write_csv(path: Path, rows: list[Row], noun: str) -> None:
+    """Rows of a view; refused in two lines where the file cannot be written."""
     try:
-        exchange.write_csv(path, [{**console.plain(row), "tags": " ".join(row["tags"])} for row in rows])
+        exchange.write_csv(path, console.plain(rows))
     except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror}", hint="choose another file for --csv") from error
-    console.say(f"{len(rows)} runs are in {path}")
+        raise StoreError(f"{path} cannot be written: {error.strerror}", hint="choose another file") from error
+    console.say(f"{len(rows):,} {noun} are in {path}")
 
 
 def keep_drawing(draw: Any) -> None:
@@ -174,14 +233,14 @@ def keep_drawing(draw: Any) -> None:
         try:
             while True:
                 tables, notes = draw()
-                live.update(Group(*tables, *(Text(note, style="dim") for note in notes)), refresh=True)
+                live.update(Group(*tables, *(Text(console.clean(note), style="dim") for note in notes)), refresh=True)
                 time.sleep(REFRESH_S)
         except KeyboardInterrupt:
             return
 
 
-def page(db: Store, rows: list[Row], target: float | None, everything: bool) -> tuple[list[Table], list[str]]:
-    """A table for each data set and split, and what is to be said about them."""
+def page(rows: list[Row], shown: list[Column]) -> tuple[list[Table], list[str]]:
+    """A table for each data set and split, and what is to be said about them all."""
     contests = [list(group) for _, group in itertools.groupby(rows, lambda row: contest(row))]
     names = [group[0]["_title"] for group in contests]
     tables, notes = [], []
@@ -189,15 +248,11 @@ def page(db: Store, rows: list[Row], target: float | None, everything: bool) -> 
         title, first = group[0]["_title"], group[0]
         if names.count(title) > 1:
             title += f" (data {first['data_hash'][:6]}, split {first['split_hash'][:6]})"
-        tables.append(console.table(columns(target), group, title=title))
+        tables.append(console.table(shown, group, title=title))
         if more := first["_in_contest"] - len(group):
             notes.append(f"{more:,} more on {title}: --limit")
     sources = {row["source"] for row in rows}
-    notes += [legend for source, (_, legend) in SOURCES.items() if source in sources]
-    notes += [FRONT] if any(row["on_front"] for row in rows) else []
-    notes += unranked(rows)
-    notes += left_out(db, rows, everything)
-    return tables, notes
+    return tables, notes + [legend for source, (_, legend) in SOURCES.items() if source in sources]
 
 
 def contest(row: Row) -> tuple[str, str]:
@@ -226,23 +281,56 @@ def columns(target: float | None) -> list[Column]:
     ]
 
 
-def energy(kwh: float | None, source: str, known_kwh: float | None = None) -> str:
+GROUP_COLUMNS = [
+    Column("#", lambda row: str(row["rank"] or UNKNOWN)),
+    Column("model", lambda row: row["model"], right=False, shrinks=True),
+    Column("prec.", lambda row: row["precision"], right=False),
+    Column("seeds", lambda row: ", ".join(map(str, row["seeds"])), right=False, wide=True, shrinks=True),
+    Column("ep.", lambda row: str(row["max_epochs"]), wide=True),
+    Column("n", lambda row: str(row["num_ranked"])),
+    Column("acc. %", lambda row: percentage(row["mean_accuracy"])),
+    Column("±", lambda row: percentage(row["std_accuracy"])),
+    Column("Wh", lambda row: energy(row["mean_energy_kwh"], row["source"])),
+    Column("±", lambda row: energy(row["std_energy_kwh"], "", digits=2)),
+    Column("g CO2e", lambda row: figure(row["mean_co2_g"])),
+    Column("±", lambda row: figure(row["std_co2_g"], digits=2), wide=True),
+    Column("time", lambda row: UNKNOWN if row["mean_duration_s"] is None else format_duration(row["mean_duration_s"])),
+    Column("acc/kWh", lambda row: figure(row["acc_per_kwh"])),
+]
+
+
+def energy(kwh: float | None, source: str, known_kwh: float | None = None, *, digits: int = 3) -> str:
     """Watt-hours with the mark of their source: of an incomplete sum, the part that is known."""
     shown = known_kwh if kwh is None else kwh
     mark = SOURCES.get(source, ("", ""))[0]
-    return UNKNOWN if shown is None else mark + figure(shown * JOULES_PER_KWH / JOULES_PER_WH)
+    return UNKNOWN if shown is None else mark + figure(shown * JOULES_PER_KWH / JOULES_PER_WH, digits)
 
 
-def unranked(rows: list[Row]) -> list[str]:
-    """Why runs have no rank, a line for each reason."""
+def about_runs(rows: list[Row]) -> list[str]:
+    """What the table of runs leaves open: the mark of the front, why runs have no rank, and where there are repeats."""
     reasons: dict[str, list[str]] = {}
     for row in rows:
         if row["unranked"]:
             reasons.setdefault(row["unranked"], []).append(f"{row['model']} {row['run_id'][:8]}")
-    return [
+    notes = [FRONT] if any(row["on_front"] for row in rows) else []
+    notes += [
         f"– unranked, {reason}: {', '.join(runs[:3])}" + (f" and {len(runs) - 3} more" if len(runs) > 3 else "")
         for reason, runs in reasons.items()
     ]
+    if rows and (repeats := rows[0]["_num_repeats"]):
+        configs = rows[0]["_num_repeated"]
+        of = "one config" if configs == 1 else f"{configs:,} configs"
+        notes.append(f"{repeats:,} runs are repeats of {of}: --grouped shows mean and spread")
+    return notes
+
+
+def about_groups(rows: list[Row]) -> list[str]:
+    """What ± means, and how many runs the means leave out."""
+    notes = [SPREAD] if any(row["num_ranked"] for row in rows) else []
+    if unranked := sum(row["num_unranked"] for row in rows):
+        does = "is unranked and does" if unranked == 1 else "are unranked and do"
+        notes.append(f"{counted(unranked, 'run')} of these groups {does} not count: `greenml board --all` says why")
+    return notes
 
 
 def left_out(db: Store, rows: list[Row], everything: bool) -> list[str]:

@@ -27,20 +27,34 @@ LastOption = Annotated[int | None, typer.Option("--last", min=1, metavar="N", he
 LimitOption = Annotated[
     int | None, typer.Option("--limit", min=1, metavar="N", help="At most N rows.", show_default="20 on screen")
 ]
+RunsArgument = Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="The first digits of their ids.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The first digits of its id.")]
 LIMIT = 20
 EVERYTHING = 2**62
 FIRST_RUN = "hint: greenml train cnn --dataset digits"
 
 
 def chosen(
-    source: str, *, dataset: str | None, model: str | None, tag: str | None, last: int | None
+    source: str,
+    *,
+    dataset: str | None,
+    model: str | None,
+    tag: str | None,
+    last: int | None,
+    status: str | None = None,
+    key: str = "run_id",
 ) -> tuple[str, list[Any]]:
-    """`source` with only the runs asked for: the SQL, and the values it binds."""
-    conditions = {"dataset glob ?": dataset, "model glob ?": model, "list_contains(tags, ?)": tag}
+    """`source`, with one row a `key`, and only the runs asked for: the SQL, and the values it binds."""
+    conditions = {
+        "dataset glob ?": dataset,
+        "model glob ?": model,
+        "list_contains(tags, ?)": tag,
+        "status = ?": status,
+    }
     asked = {condition: value for condition, value in conditions.items() if value is not None}
     sql = f"""
         select * from {source}
         where {" and ".join(asked) or "true"}
-        qualify row_number() over (order by started_at desc, run_id) <= ?
+        qualify row_number() over (order by started_at desc, {key}) <= ?
     """
     return sql, [*asked.values(), last or EVERYTHING]

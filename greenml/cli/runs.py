@@ -1,4 +1,4 @@
-"""`greenml runs`: what there is, and everything known about one."""
+"""`greenml runs`: what there is, everything known about one, and what people say about it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ from greenml.cli.options import (
     LastOption,
     LimitOption,
     ModelOption,
+    RunArgument,
     StoreOption,
     TagOption,
     chosen,
 )
-from greenml.console import UNKNOWN, Column, bars, figure, local, percentage
-from greenml.units import JOULES_PER_KWH, format_duration, format_energy, format_mass
+from greenml.console import UNKNOWN, Column, bars, counted, figure, local, percentage
+from greenml.errors import UsageError, nearest
+from greenml.units import JOULES_PER_KWH, format_bytes, format_duration, format_energy, format_mass
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from greenml.store import Store
 
     Row = dict[str, Any]
 
-app = typer.Typer(help="List runs, and show everything known about one.", rich_markup_mode=None)
+app = typer.Typer(help="List, show, mark, remove, export and merge runs.", rich_markup_mode=None)
 
 LIST_COLUMNS = [
     Column("run", lambda row: row["run_id"][:8], right=False),
@@ -55,6 +59,7 @@ EPOCH_COLUMNS = [
 ]
 PHASES = """
     select
+        run_id,
         name,
         count(*) as num_phases,
         sum(epoch_us(ended_at) - epoch_us(started_at)) / 1e6 as duration_s,
@@ -62,8 +67,8 @@ PHASES = """
         if(count(*) = count(joules), sum(joules), null) as total_j,
         max(source) as worst_source
     from phases
-    where run_id = ?
-    group by name
+    where run_id in (select unnest(?))
+    group by run_id, name
     order by min((segment, seq))
 """
 PHASE_COLUMNS = [
@@ -81,6 +86,8 @@ def list_runs(
     tag: TagOption = None,
     last: LastOption = None,
     limit: LimitOption = None,
+    crashed: Annotated[bool, typer.Option("--crashed", help="Only runs whose process died.")] = False,
+    removed: Annotated[bool, typer.Option("--removed", help="Runs that `greenml runs restore` brings back.")] = False,
     json: JsonOption = False,
     store: StoreOption = None,
 ) -> None:
@@ -88,7 +95,10 @@ def list_runs(
     from greenml.store import Store, resolve_path
 
     db = Store(resolve_path(store))
-    runs, values = chosen("leaderboard", dataset=dataset, model=model, tag=tag, last=last)
+    status = "crashed" if crashed else None
+    runs, values = chosen(
+        "removed_runs" if removed else "leaderboard", dataset=dataset, model=model, tag=tag, last=last, status=status
+    )
     sql = f"select *, count(*) over () as num_runs from ({runs}) order by started_at desc, run_id limit ?"
     rows = db.rows(sql, [*values, limit or (EVERYTHING if json else LIMIT)])
     num_runs = rows[0]["num_runs"] if rows else 0
@@ -101,6 +111,8 @@ def list_runs(
         if num_runs > len(rows):
             console.say(f"{num_runs - len(rows):,} more: --limit")
         explain_marks({row["source"] for row in rows})
+    elif crashed or removed:
+        console.say(f"no {'crashed ' if crashed else ''}run {'is removed' if removed else 'is there'}, or none matches")
     else:
         console.say(f"no runs in {db.path}, or none that match")
         console.say(FIRST_RUN)
@@ -108,7 +120,7 @@ def list_runs(
 
 @app.command()
 def show(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The first digits of its id.")],
+    run: RunArgument,
     json: JsonOption = False,
     store: StoreOption = None,
 ) -> None:
@@ -123,22 +135,84 @@ def show(
         draw(known)
 
 
+@app.command()
+def tag(
+    run: RunArgument,
+    tags: Annotated[list[str] | None, typer.Argument(metavar="TAG...", help="Tags to add.")] = None,
+    remove: Annotated[list[str] | None, typer.Option("--remove", metavar="TAG", help="Repeatable.")] = None,
+    store: StoreOption = None,
+) -> None:
+    """Add tags to a run, or remove them."""
+    from greenml.store import Store, resolve_path
+
+    db = Store(resolve_path(store))
+    run_id = db.run_id(run)
+    [known] = db.rows("select tags from runs where run_id = ?", [run_id])
+    before: list[str] = known["tags"]
+    if not tags and not remove:
+        raise UsageError("no tag given", hint=f"greenml runs tag {run} TAG, or --remove TAG")
+    for name in remove or []:
+        if name not in before:
+            otherwise = f"its tags are {', '.join(before)}" if before else "it has no tags"
+            raise UsageError(f"run {run_id} has no tag `{name}`", hint=nearest(name, before, otherwise=otherwise))
+    after = list(dict.fromkeys(name for name in [*before, *(tags or [])] if name not in (remove or [])))
+    db.mark([run_id], tags=after)
+    console.say(f"{run_id}  tags: {' '.join(after) or 'none'}")
+
+
+@app.command()
+def note(
+    run: RunArgument,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help='What to remember about it; "" forgets.')],
+    store: StoreOption = None,
+) -> None:
+    """Write a note on a run, in place of the one that it has."""
+    from greenml.store import Store, resolve_path
+
+    db = Store(resolve_path(store))
+    run_id = db.run_id(run)
+    db.mark([run_id], note=text.strip() or None)
+    console.say(f"{run_id}  note: {text.strip() or 'none'}")
+
+
 def everything(db: Store, run_id: str) -> Row:
     """A run with all that hangs on it."""
-    [stored] = db.rows("select * exclude (run_key) from runs where run_id = ?", [run_id])
-    [place] = db.rows("from leaderboard where run_id = ?", [run_id])
-    [totals] = db.rows("select cpu_source, gpu_source, ram_source from run_totals where run_id = ?", [run_id]) or [{}]
-    return {
-        **stored,
-        **place,
-        **totals,
-        "optimal_epoch": next(iter(db.rows("from optimal_epoch where run_id = ?", [run_id])), None),
-        "epoch_rows": db.rows(
-            "select * exclude (run_key, run_id) from epochs where run_id = ? order by epoch", [run_id]
-        ),
-        "phases": db.rows(PHASES, [run_id]),
-        "artifacts": db.rows("select * exclude (run_id) from artifacts where run_id = ? order by name", [run_id]),
-    }
+    [run] = everything_of(db, [run_id])
+    return run
+
+
+def everything_of(db: Store, run_ids: Sequence[str]) -> list[Row]:
+    """Runs with all that hangs on them, in the order of `run_ids`."""
+
+    def of_each(sql: str) -> dict[str, list[Row]]:
+        rows: dict[str, list[Row]] = {run_id: [] for run_id in run_ids}
+        for row in db.rows(sql, [list(run_ids)]):
+            rows[row.pop("run_id")].append(row)
+        return rows
+
+    chosen = "where run_id in (select unnest(?))"
+    stored = of_each(f"select * exclude (run_key) from runs {chosen}")
+    places = of_each(f"from leaderboard {chosen}")
+    totals = of_each(f"select run_id, cpu_source, gpu_source, ram_source from run_totals {chosen}")
+    optimal = of_each(f"from optimal_epoch {chosen}")
+    resumes = of_each(f"from resumes {chosen} order by segment")
+    epochs = of_each(f"select * exclude (run_key) from epochs {chosen} order by epoch")
+    phases = of_each(PHASES)
+    artifacts = of_each(f"from artifacts {chosen} order by name")
+    return [
+        {
+            "run_id": run_id,
+            **stored[run_id][0],
+            **places[run_id][0],
+            **(totals[run_id] or [{}])[0],
+            "optimal_epoch": next(({"run_id": run_id, **row} for row in optimal[run_id]), None),
+            "resumes": resumes[run_id],
+            "epoch_rows": epochs[run_id],
+            "phases": phases[run_id],
+            "artifacts": artifacts[run_id],
+        }
+        for run_id in run_ids
+    ]
 
 
 def draw(run: Row) -> None:
@@ -161,7 +235,8 @@ def draw(run: Row) -> None:
     if run["phases"]:
         console.out().print(console.table(PHASE_COLUMNS, run["phases"]))
     for file in run["artifacts"]:
-        console.out().print(Text(f"{file['path']}  {file['num_bytes']:,} bytes"), soft_wrap=True)
+        line = console.clean(f"{file['path']}  {file['num_bytes']:,} bytes")
+        console.out().print(Text(line), soft_wrap=True)
     explain_marks({row["worst_source"] for row in run["phases"]} | {row["source"] for row in epochs})
 
 
@@ -181,6 +256,7 @@ def headline(run: Row) -> list[tuple[str, str]]:
         ("unranked", run["unranked"] or ""),
         ("energy", energy_in_words(run)),
         ("", ", ".join(parts)),
+        ("", f"{figure(run['joules_per_sample'])} J per training image" if run["joules_per_sample"] else ""),
         ("CO2e", f"{format_mass(run['co2_g'])}, PUE {run['pue']:g}"),
         ("", run["intensity_note"]),
         ("time", format_duration(run["duration_s"])),
@@ -195,14 +271,18 @@ def describe(run: Row) -> list[tuple[str, str]]:
     return [
         ("run", f"{run['run_id']}  {run['name'] or ''}"),
         ("tags", " ".join(run["tags"])),
+        ("note", run["note"] or ""),
         ("status", f"{ended} ({local(run['started_at'])} to {local(run['ended_at'])})"),
+        ("resumed", resumed(run["resumes"]) if run["resumes"] else ""),
         ("parent", run["parent"] or ""),
         ("model", f"{run['model']}, {run['num_parameters']:,} parameters, stem {run['stem']}"),
         ("data", f"{run['dataset']}: {run['num_train']:,} + {run['num_val']:,} + {run['num_test']:,} images"),
         ("", f"{run['num_classes']} classes, {run['image_size']} px ({run['resize']})"),
         ("", f"data {run['data_hash'][:12]}, split {run['split_hash'][:12]} (split seed {run['split_seed']})"),
         ("precision", f"{run['precision']} (asked {run['precision_asked']}) on {run['device']}"),
+        ("batch", batch(run)),
         *headline(run),
+        ("memory", memory(run)),
         ("meter", in_words(run["meter"])),
         ("factor", run["intensity_source"]),
         ("hindsight", hindsight(optimal) if optimal else ""),
@@ -219,6 +299,28 @@ def explain_marks(sources: set[str]) -> None:
     for source, (_, legend) in SOURCES.items():
         if source in sources:
             console.say(legend)
+
+
+def resumed(resumes: list[Row]) -> str:
+    """How often, when, and where in the training."""
+    points = [f"in epoch {resume['epoch']} ({local(resume['started_at'])})" for resume in resumes]
+    return f"{counted(len(resumes), 'time')}: {', '.join(points)}"
+
+
+def batch(run: Row) -> str:
+    """Images a step, and what accumulating gradients means for them."""
+    size, num_batches = run["batch_size"], run["grad_accum"] or 1
+    if num_batches == 1:
+        return f"{size} images"
+    words = f"{size} x {num_batches} = {size * num_batches:,} images a step"
+    return f"{words}; {run['accumulation']}" if run["accumulation"] else words
+
+
+def memory(run: Row) -> str:
+    """The most that was held, in the host and on the device."""
+    peaks = {"host": run["peak_host_bytes"], "device": run["peak_device_bytes"]}
+    held = [f"{place} {format_bytes(peak)}" for place, peak in peaks.items() if peak is not None]
+    return f"at most {', '.join(held)}" if held else ""
 
 
 def energy_in_words(run: Row) -> str:
