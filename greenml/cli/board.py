@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 REFRESH_S = 2.0
-RUNS_A_GROUP = "count(*) over (partition by data_hash, split_hash, coalesce(group_hash, run_id))"
 UNFINISHED = "status in ('running', 'waiting', 'paused', 'crashed', 'failed')"
 COUNTS = f"""
     (select count(*) from runs) as _num_runs,
@@ -134,30 +133,35 @@ def query_of_runs(
 ) -> tuple[str, list[Any]]:
     """The runs asked for, `limit` of each data set and split, and what the page says about the rest."""
     runs, values = chosen("leaderboard", **asked)
+    plain, more_values = chosen("runs", **asked)  # a tenth of the leaderboard's time
+    finished = "true" if everything else f"not {UNFINISHED}"
     reached = "(select run_id, energy_kwh as energy_to_acc_kwh from energy_to_accuracy(?))"
     joined = "" if target is None else f"left join {reached} as reached using (run_id)"
     sql = f"""
         with chosen as ({runs}),
-        finished as (
-            select *, {RUNS_A_GROUP} as _in_group
-            from chosen
-            where {"true" if everything else f"not {UNFINISHED}"}
+        repeats as (
+            select count(*) as num_runs
+            from ({plain})
+            where {finished} and group_hash is not null
+            group by data_hash, split_hash, group_hash
+            having count(*) > 1
         )
         select
-            finished.* exclude (_in_group),
+            chosen.*,
             {"" if target is None else "reached.energy_to_acc_kwh,"}
             count(*) over contest as _in_contest,
-            count(*) filter (where _in_group > 1) over () as _num_repeats,
-            round(sum(1 / _in_group) filter (where _in_group > 1) over ())::integer as _num_repeated,
+            (select sum(num_runs)::integer from repeats) as _num_repeats,
+            (select count(*) from repeats) as _num_repeated,
             min(dataset) over contest as _title,
             {COUNTS},
             row_number() over (contest order by {order}, started_at desc, run_id) as _place
-        from finished {joined}
+        from chosen {joined}
+        where {finished}
         window contest as (partition by data_hash, split_hash)
         qualify _place <= ?
         order by _title, data_hash, split_hash, _place
     """
-    return sql, [*values, *([] if target is None else [target]), limit]
+    return sql, [*values, *more_values, *([] if target is None else [target]), limit]
 
 
 def query_of_groups(order: str, asked: dict[str, Any], limit: int, everything: bool) -> tuple[str, list[Any]]:

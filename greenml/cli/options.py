@@ -52,9 +52,8 @@ def chosen(
         "status = ?": status,
     }
     asked = {condition: value for condition, value in conditions.items() if value is not None}
-    sql = f"""
-        select * from {source}
-        where {" and ".join(asked) or "true"}
-        qualify row_number() over (order by started_at desc, {key}) <= ?
-    """
-    return sql, [*asked.values(), last or EVERYTHING]
+    sql = f"select * from {source} where {' and '.join(asked) or 'true'}"
+    values = list(asked.values())
+    if last is None:
+        return sql, values
+    return f"{sql} qualify row_number() over (order by started_at desc, {key}) <= ?", [*values, last]
