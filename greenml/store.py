@@ -204,6 +204,32 @@ class Store:
         ]
         return len(self._held) + sum(waiting)
 
+    def unstored(self) -> StoreError | None:
+        """Which rows wait, where, and how they get into the store, as an error to raise; None where none do.
+
+        What waits in memory alone is put among the system's temporary files first: the process is about to end.
+        """
+        if not self.spooled():
+            return None
+        spool = self._beside("spool")
+        if not self._held:
+            return StoreError(
+                f"{self.path}: not all rows are stored yet ({self.spooled()} wait)",
+                hint="they wait in the spool beside it: the next greenml command that writes adds them",
+            )
+        num_rows = len(self._held)
+        try:
+            handle, name = tempfile.mkstemp(prefix="greenml-", suffix=".jsonl")
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.writelines(to_json(row) + "\n" for row in self._held)
+        except OSError as error:
+            return StoreError(f"{num_rows} rows are lost: no disk takes them: {error}", hint="free some space")
+        self._held = []
+        return StoreError(
+            f"{self.path.parent} takes no more: {num_rows} rows are in {name}",
+            hint=f"free some space, then: cat {name} >> {spool}; the next greenml command that writes adds them",
+        )
+
     # Merging
 
     def merge(self, other: Store, run_ids: Sequence[str] | None = None) -> Merged:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from datetime import timedelta
@@ -212,6 +213,32 @@ def test_where_even_the_spool_fails_rows_wait_in_memory(db: Store, monkeypatch: 
     assert busy.write([make_epoch(RUN, 2)])
     assert busy.spooled() == 0
     assert epochs_of(db) == [1, 2]
+
+
+def test_what_no_disk_beside_the_store_takes_is_put_elsewhere(
+    db: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = Store(db.path, timeout_s=0.05)
+    assert busy.unstored() is None
+    with kept_busy(db), monkeypatch.context() as full:
+        full.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        full.setattr(tempfile, "tempdir", str(tmp_path))
+        busy.write([make_run(RUN), make_epoch(RUN, 1)])
+        db.path.with_name("greenml.duckdb.spool").unlink()  # a file that grew and was not synced
+        error = busy.unstored()
+    assert error
+    [file] = tmp_path.glob("greenml-*.jsonl")
+    assert str(file) in str(error)
+    subprocess.run(["bash", "-c", error.hint.partition("then: ")[2].partition(";")[0]], check=True)
+    assert db.write([])
+    assert epochs_of(db) == [1]
+
+
+def test_what_waits_in_the_spool_is_said(db: Store) -> None:
+    busy = Store(db.path, timeout_s=0.05)
+    with kept_busy(db):
+        busy.write([make_run(RUN)])
+        assert "not all rows are stored yet (1 wait)" in str(busy.unstored())
 
 
 FULL = """

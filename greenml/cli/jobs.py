@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from greenml import console
 from greenml.cli import runs
 from greenml.cli.screen import Screen
-from greenml.errors import GreenMLError, StoreError
+from greenml.errors import GreenMLError
 from greenml.records import Artifact, Notice, Phase, Progress, Resume, Run, RunEnd
 from greenml.units import JOULES_PER_KWH, format_energy
 
@@ -48,11 +48,10 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) 
     """
     with Screen(folder, job.config.epochs, job.intensity, quiet=quiet) as screen:
         status, error = _train(job, store, folder, screen)
-        if waiting := store.spooled():
-            raise error or StoreError(
-                f"{store.path}: {waiting} rows of run {job.run_id} are not stored yet",
-                hint="they wait in the spool beside it: the next greenml command that writes adds them",
-            )
+        if waiting := store.unstored():
+            if error:
+                screen.note(f"{waiting}\n{waiting.hint}", always=True)
+            raise error or waiting
         known = runs.everything(store, job.run_id)
         try:
             trouble = _leave_files(store, known, folder)

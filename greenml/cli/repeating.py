@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from greenml import console
+from greenml.cli import board, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,6 +31,12 @@ def repeat(store: Store, seeds: Iterable[int], *, json: bool) -> None:
             raise SystemExit(done.returncode)
     if json:
         console.print_json(store.rows("from leaderboard where list_contains(?, run_id) order by seed", [run_ids]))
+        return
+    groups = store.rows("from leaderboard_groups where list_has_any(run_ids, ?)", [run_ids])
+    console.out().print(console.table(board.GROUP_COLUMNS, groups))
+    runs.explain_marks({group["source"] for group in groups})
+    for note in board.about_groups(groups):
+        console.say(note)
 
 
 def without(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
