@@ -19,6 +19,7 @@ from greenml import records, run
 from greenml.energy import Meter
 from greenml.energy.replay import ReplaySensor
 from greenml.errors import DataError, StoreError, TrainingError
+from greenml.learn import artifact
 from greenml.learn.models import register_model
 from greenml.records import Epoch, Notice, Phase, Progress, Resume, Run, RunEnd, Source
 from greenml.run import past as pasts
@@ -219,6 +220,22 @@ def test_epochs_that_a_killed_process_did_not_store_are_told_again(tmp_path):
     was = only(Epoch, first)[1]
     assert (told.epoch, told.segment, told.val_accuracy) == (2, 0, was.val_accuracy)
     assert (told.energy_j, told.source) == (None, Source.UNKNOWN)
+
+
+@pytest.mark.parametrize("rule", [{"target_acc": 30}, {"time_budget": "0.001s"}, {"epochs": 1}])
+def test_a_life_that_was_killed_in_its_test_only_tests_again(tmp_path, monkeypatch, rule):
+    def kill(path):
+        raise KeyboardInterrupt
+
+    first = deque()
+    with monkeypatch.context() as killed:
+        killed.setattr(artifact, "load", kill)
+        with pytest.raises(KeyboardInterrupt):
+            first.extend(records_of(tmp_path / "r", **rule))
+    second = [*records_of(tmp_path / "r", past=past_of(first), **rule)]
+
+    assert "train" not in {phase.name for phase in only(Phase, second)}
+    assert (second[-1].status, second[-1].best_epoch, second[-1].test_count) == ("done", 1, 359)
 
 
 def test_without_a_checkpoint_it_begins_anew(tmp_path):

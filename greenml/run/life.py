@@ -70,7 +70,8 @@ def train(
     yield from budgets.warn()
 
     test: Score | None = None
-    reason: str | None = None
+    # A life that was killed in its test had ended its training: by its rules, which say so again.
+    reason = (stop_rule(config, checkpoint.accuracies) or budgets.spent()) if best else None
     number = len(checkpoint.epochs)
     try:
         while reason is None and number < config.epochs:
