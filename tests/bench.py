@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import bench_store
+import bench_stress
 import numpy as np
 import torch
 from bench_store import Figure
@@ -59,6 +60,7 @@ def main() -> None:
             *bench_boundary(),
             bench_allocator(),
             *bench_store.bench(Path(folder)),
+            *bench_stress.bench(Path(folder)),
         ]
     width = max(len(figure.name) for figure in figures)
     print(f"{hardware()['cpu']}, {torch.get_num_threads()} threads, {platform.system()}")

@@ -323,7 +323,7 @@ def test_repeats_are_one_row_with_mean_and_spread(db: Store, greenml: Greenml) -
     ]
     assert err.splitlines() == [
         "~ estimated by a power model, not measured",
-        "± standard deviation (n - 1) over the n runs of a group; – where there is only one",
+        "± standard deviation (n - 1) over the n runs of a group; – where one run, or one seed, says nothing of it",
         "1 run of these groups is unranked and does not count: `greenml board --all` says why",
     ]
     assert "0, 1, 2" in greenml("board", "--grouped", width=120)[1]
@@ -389,7 +389,7 @@ def test_show_tells_what_only_some_runs_have(db: Store, greenml: Greenml) -> Non
     for text in (
         "note try again",
         f"batch 64 x 4 = 256 images a step; {words}",
-        "memory at most host 620 MB, device 1.23 GB",
+        "memory up to 620 MB in the host, up to 1.23 GB on the GPU",
         "0.100 J per training image",
         "resumed 1 time: in epoch 2 (2026-03-01 13:00)",
     ):

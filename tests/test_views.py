@@ -269,6 +269,14 @@ def test_a_group_is_the_mean_and_spread_of_its_ranked_runs(db: Store) -> None:
     assert row["acc_per_kwh"] == pytest.approx(91 / 1.5)
 
 
+def test_one_seed_twice_says_nothing_about_the_spread_of_accuracy(db: Store) -> None:
+    record(db, A, [0.9], [1e5], group_hash="g")
+    record(db, B, [0.9], [2e5], group_hash="g")
+    [row] = db.rows("from leaderboard_groups")
+    assert (row["num_ranked"], row["std_accuracy"]) == (2, None)
+    assert row["std_energy_kwh"] > 0
+
+
 def test_groups_keep_to_their_data_their_split_and_their_config(db: Store) -> None:
     """A run from before groups stands alone; one run has no spread, and what is unranked has no figures."""
     record(db, A, [0.9], [1e5], group_hash="g")

@@ -65,7 +65,7 @@ SOURCES = {
     "estimated": ("~", "~ estimated by a power model, not measured"),
     "unknown": ("≥", "≥ the known part: a device could not be read"),
 }
-SPREAD = "± standard deviation (n - 1) over the n runs of a group; – where there is only one"
+SPREAD = "± standard deviation (n - 1) over the n runs of a group; – where one run, or one seed, says nothing of it"
 FRONT = "● on the front: no run has more validation accuracy for less energy"
 
 

@@ -318,9 +318,8 @@ def batch(run: Row) -> str:
 
 def memory(run: Row) -> str:
     """The most that was held, in the host and on the device."""
-    peaks = {"host": run["peak_host_bytes"], "device": run["peak_device_bytes"]}
-    held = [f"{place} {format_bytes(peak)}" for place, peak in peaks.items() if peak is not None]
-    return f"at most {', '.join(held)}" if held else ""
+    peaks = {"in the host": run["peak_host_bytes"], "on the GPU": run["peak_device_bytes"]}
+    return ", ".join(f"up to {format_bytes(peak)} {place}" for place, peak in peaks.items() if peak is not None)
 
 
 def energy_in_words(run: Row) -> str:

@@ -25,7 +25,10 @@ figures as (
         list(run_id order by started_at, run_id) as all_run_ids,
         max(epochs) as most_epochs,
         avg(accuracy) filter (where counts) as average_accuracy,
-        stddev_samp(accuracy) filter (where counts) as spread_accuracy,
+        -- On a CPU one seed gives one accuracy: that it came out twice says nothing about the spread.
+        if(
+            count(distinct seed) filter (where counts) > 1, stddev_samp(accuracy) filter (where counts), null
+        ) as spread_accuracy,
         min(accuracy) filter (where counts) as least_accuracy,
         max(accuracy) filter (where counts) as most_accuracy,
         avg(energy_kwh) filter (where counts) as average_kwh,
