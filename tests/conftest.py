@@ -15,7 +15,8 @@ import pytest
 
 from greenml import cli, console
 from greenml.records import Artifact, Epoch, Intensity, Phase, Resume, Run, RunEnd, Source, new_run_id
-from greenml.store import INTENSITY_COLUMNS, TABLES, Store
+from greenml.store import Store
+from greenml.store.rows import INTENSITY_COLUMNS, TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

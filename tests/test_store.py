@@ -22,11 +22,13 @@ from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from greenml import store as stores
+from greenml import __version__
 from greenml.errors import StoreError, UsageError
 from greenml.records import Artifact, Source, from_json, to_json
 from greenml.resources import shipped
 from greenml.store import Store, resolve_path
+from greenml.store.rows import INTENSITY_COLUMNS, columns
+from greenml.store.schema import migrations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +82,7 @@ def test_every_field_of_every_record_comes_back(db: Store) -> None:
         if field.name != "intensity":
             assert stored[field.name] == getattr(run, field.name), field.name
     for name, value in dataclasses.asdict(WORLD).items():
-        assert stored[stores.INTENSITY_COLUMNS.get(name, name)] == value, name
+        assert stored[INTENSITY_COLUMNS.get(name, name)] == value, name
     for view, kept in (("runs", end), ("phases", phase), ("epochs", epoch), ("artifacts", artifact)):
         [row] = db.rows(f"from {view}")
         assert {name: row[name] for name in dataclasses.asdict(kept)} == dataclasses.asdict(kept)
@@ -397,7 +399,7 @@ def test_readers_bring_their_own_views_where_the_file_has_others(db: Store) -> N
 def test_a_newer_writer_replaces_older_views(db: Store) -> None:
     by_hand(db, "update schema_views set hash = 'another', greenml_version = '0.0.1'")
     Store(db.path).check()
-    assert db.rows("select greenml_version from schema_views") == [{"greenml_version": stores.__version__}]
+    assert db.rows("select greenml_version from schema_views") == [{"greenml_version": __version__}]
 
 
 def test_a_newer_schema_is_read_and_not_written(db: Store) -> None:
@@ -415,12 +417,12 @@ def of_schema_1(path: Path) -> None:
     con.execute((shipped("sql") / "schema" / "0001_runs.sql").read_text())
     con.execute("insert into schema_migrations values (1, '0001_runs.sql', '0.0.1', now()::timestamp)")
     con.execute("insert into schema_views values ('old', '0.0.1'); create view leaderboard as select run_id from runs")
-    values = stores.columns(make_run(RUN, tags=["old"])) | stores.columns(make_end(RUN))
+    values = columns(make_run(RUN, tags=["old"])) | columns(make_end(RUN))
     new = ("note", "grad_accum", "accumulation", "group_hash")
     values = {name: value for name, value in values.items() if name not in new}
     con.execute(f"insert into runs ({', '.join(values)}) values ({', '.join('?' * len(values))})", [*values.values()])
     for table, row in (("phase_rows", make_phase(RUN, 0)), ("epoch_rows", make_epoch(RUN, 1))):
-        values = {"run_key": 1} | stores.columns(row)
+        values = {"run_key": 1} | columns(row)
         new = ("run_id", "num_samples", "peak_host_bytes", "peak_device_bytes")
         values = {name: value for name, value in values.items() if name not in new}
         marks = ", ".join("?" * len(values))
@@ -436,7 +438,7 @@ def test_a_reader_brings_an_older_schema_up_to_date(tmp_path: Path) -> None:
     assert (row["run_id"], row["rank"], row["note"], row["grad_accum"]) == (RUN, 1, None, 1)
     assert old.write([make_epoch(RUN, 2, num_samples=5)])
     assert [row["num_samples"] for row in old.rows("from epochs order by epoch")] == [None, 5]
-    assert old.rows("select max(version) as version from schema_migrations") == [{"version": max(stores.migrations())}]
+    assert old.rows("select max(version) as version from schema_migrations") == [{"version": max(migrations())}]
 
 
 def test_an_older_schema_that_cannot_be_written_names_the_way_out(

@@ -1,14 +1,7 @@
-"""The only door to DuckDB: one short transaction at a time, so that trainings write and boards read one file.
-
-Writers take turns on a lock file beside the store; readers open it read-only and wait for their turn. What cannot be
-written in time goes to a spool beside the store, which the next writer, of whatever process, drains first.
-"""
+"""The file and what lies beside it: one short transaction at a time, so that trainings write and boards read."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 import logging
 import os
 import re
@@ -16,17 +9,16 @@ import shutil
 import tempfile
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from greenml import __version__
 from greenml.errors import StoreError, UsageError, nearest
-from greenml.records import Artifact, Epoch, Intensity, Phase, Resume, Run, RunEnd, from_json, to_json
-from greenml.resources import shipped
+from greenml.records import to_json
+from greenml.store import schema
+from greenml.store.merging import PLAN, Merged, attach, bring_rows, copy_whole, files_in
+from greenml.store.rows import CHOSEN, OF_A_RUN, UNREADABLE, bury, insert, restore, restored, select, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -38,17 +30,6 @@ log = logging.getLogger(__name__)
 DEFAULT_PATH = Path("store/greenml.duckdb")
 POLL_S = 0.005
 BUSY = re.compile("Could not set lock|being used by another process")
-TABLES = {Run: "run_rows", Resume: "resume_rows", Phase: "phase_rows", Epoch: "epoch_rows", Artifact: "artifact_rows"}
-OF_A_RUN = ("resume_rows", "phase_rows", "epoch_rows", "artifact_rows", "totals")
-WORDS = ("name", "tags", "note", "removed_at")
-"""What people said about a run, as `runs tag`, `note` and `rm` do."""
-INTENSITY_COLUMNS = {
-    "g_per_kwh": "intensity_g_per_kwh",
-    "level": "intensity_level",
-    "year": "intensity_year",
-    "source": "intensity_source",
-    "note": "intensity_note",
-}
 
 
 def resolve_path(flag: Path | None) -> Path:
@@ -157,7 +138,7 @@ class Store:
         self._refuse_folder()
         try:
             return self._rows(sql, params)
-        except OlderSchemaError:
+        except schema.OlderSchemaError:
             if not self._may_write():
                 raise
             self.check()
@@ -280,7 +261,7 @@ class Store:
         self._refuse_folder()
         copy = folder / "copy.duckdb"
         with self._errors(), self._open(self.path, read_only=True, timeout_s=self.timeout_s) as con:
-            self._refuse_newer(self._applied(con))
+            schema.refuse_newer(schema.applied(con, self.path), self.path)
             # The log first: on POSIX, closing the file for the first time in this process gives up its lock.
             for suffix in (".wal", ""):
                 part = self.path.with_name(self.path.name + suffix)
@@ -371,7 +352,7 @@ class Store:
             with self._open(self.path, read_only=False, timeout_s=timeout_s) as con:
                 if not self._ready:
                     with transaction(con):
-                        self._upgrade(con)
+                        schema.upgrade(con, self.path)
                     self._ready = True
                 self._drain(con)
                 with transaction(con):
@@ -381,34 +362,17 @@ class Store:
     def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A read-only connection that sees this version's views."""
         with self._open(self.path, read_only=True, timeout_s=self.timeout_s) as con:
-            version = max(self._applied(con))
-            if version < max(migrations()):
-                raise OlderSchemaError(
+            version = max(schema.applied(con, self.path))
+            if version < max(schema.migrations()):
+                raise schema.OlderSchemaError(
                     f"{self.path} is of an older greenml (schema {version}), and cannot be written to bring it along",
                     hint="copy it to a place that can be written, and give --store the copy",
                 )
             stored = con.execute("select hash from schema_views").fetchone()
-            views = view_files()
-            if stored != (digest(views),):
+            views = schema.view_files()
+            if stored != (schema.digest(views),):
                 con.execute("".join(views).replace("create or replace ", "create or replace temp "))
             yield con
-
-    def _foreign(self) -> StoreError:
-        return StoreError(f"{self.path} is a DuckDB database that greenml did not make", hint="choose another --store")
-
-    def _applied(self, con: duckdb.DuckDBPyConnection) -> set[int]:
-        """The numbers of the migrations that the file has had."""
-        try:
-            return {version for (version,) in con.execute("select version from schema_migrations").fetchall()}
-        except duckdb.CatalogException as error:
-            raise self._foreign() from error
-
-    def _refuse_newer(self, done: set[int]) -> None:
-        if unknown := done - set(migrations()):
-            raise StoreError(
-                f"{self.path} was written by a newer greenml (schema {max(unknown)}; this is {__version__})",
-                hint="upgrade: pip install --upgrade greenml",
-            )
 
     def _create(self) -> None:
         """A new store appears under its name complete, or not at all."""
@@ -416,24 +380,8 @@ class Store:
         unborn.unlink(missing_ok=True)
         self._beside("new.wal").unlink(missing_ok=True)
         with self._open(unborn, read_only=False, timeout_s=0) as con, transaction(con):
-            self._upgrade(con)
+            schema.upgrade(con, self.path)
         unborn.replace(self.path)
-
-    def _upgrade(self, con: duckdb.DuckDBPyConnection) -> None:
-        """Apply the migrations and views that this version brings and the file lacks."""
-        done = self._applied(con) if con.execute("from duckdb_tables() limit 1").fetchone() else set()
-        self._refuse_newer(done)
-        for version, path in migrations().items():
-            if version not in done:
-                con.execute(path.read_text(encoding="utf-8"))
-                row = [version, path.name, __version__, utc_now()]
-                con.execute("insert into schema_migrations values (?, ?, ?, ?)", row)
-        views = view_files()
-        stored = con.execute("select hash, greenml_version from schema_views").fetchone()
-        if stored is None or (stored[0] != digest(views) and numbers(stored[1]) <= numbers(__version__)):
-            con.execute("".join(views))
-            con.execute("delete from schema_views")
-            con.execute("insert into schema_views values (?, ?)", [digest(views), __version__])
 
     # The spool: rows that could not be stored in time, one JSON line each
 
@@ -510,54 +458,7 @@ class Store:
         """Store that dead runs have crashed, and that they used energy nobody read since their last phase."""
         with self._writing(timeout_s) as con:
             for run_id in self._dead(con):
-                con.execute(
-                    """
-                    insert into phase_rows by name
-                    with own as (
-                        from phase_rows where run_key = (select run_key from run_rows where run_id = $1)
-                    ),
-                    -- A life that was killed before its first phase was stored has lost all that it used.
-                    unread as (
-                        from resume_rows
-                        where run_key = (select run_key from run_rows where run_id = $1)
-                            and segment > (select max(segment) from own)
-                        order by segment desc
-                        limit 1
-                    )
-                    select
-                        own.run_key,
-                        coalesce(any_value(unread.segment), max(own.segment)) as segment,
-                        if(any_value(unread.segment) is null, max_by(seq, (own.segment, seq)) + 1, 0) as seq,
-                        'lost' as name,
-                        coalesce(any_value(unread.epoch), max_by(own.epoch, (own.segment, seq))) as epoch,
-                        any_value(device) as device,
-                        coalesce(any_value(unread.started_at), max(ended_at)) as started_at,
-                        coalesce(any_value(unread.started_at), max(ended_at)) as ended_at,
-                        if(max(cpu_source) = 'absent', 0, null) as cpu_j,
-                        if(max(gpu_source) = 'absent', 0, null) as gpu_j,
-                        if(max(ram_source) = 'absent', 0, null) as ram_j,
-                        if(max(cpu_source) = 'absent', 'absent', 'unknown') as cpu_source,
-                        if(max(gpu_source) = 'absent', 'absent', 'unknown') as gpu_source,
-                        if(max(ram_source) = 'absent', 'absent', 'unknown') as ram_source,
-                        'killed: nothing was read after this moment' as method,
-                        0 as overlap_s
-                    from own left join unread on true
-                    group by own.run_key
-                    """,
-                    [run_id],
-                )
-                con.execute(
-                    """
-                    update run_rows
-                    set status = 'crashed', stop_reason = 'crashed', ended_at = coalesce(
-                        (select max(lived.ended_at) from phase_rows as lived where lived.run_key = run_rows.run_key),
-                        started_at
-                    )
-                    where run_id = ?
-                    """,
-                    [run_id],
-                )
-                total(con, run_id)
+                bury(con, run_id)
 
     def _show_as_crashed(self, con: duckdb.DuckDBPyConnection, dead: list[str]) -> None:
         """The same for the eyes of one reader who cannot write. Rows that still wait may tell another story."""
@@ -573,284 +474,7 @@ class Store:
             )
 
 
-class OlderSchemaError(StoreError):
-    """A store that a reader would have to bring up to date first."""
-
-
-class UnknownRunError(StoreError):
-    """Rows of a run that the store has never heard of."""
-
-
-UNREADABLE = (
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    UnknownRunError,
-    duckdb.DataError,
-    duckdb.IntegrityError,
-)
-"""What a line that `to_json` did not write may raise on its way into the store."""
-
-
-@contextmanager
-def transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    con.begin()
-    try:
-        yield
-    except BaseException:
-        with suppress(duckdb.Error):  # a failed commit has rolled back already
-            con.rollback()
-        raise
-    con.commit()
-
-
-def insert(con: duckdb.DuckDBPyConnection, rows: Sequence[Stored]) -> None:
-    """Add the rows that are not there yet; an end of a run may be told again."""
-    keys: dict[str, int] = {}
-    metered = set()
-    for row in rows:
-        values = columns(row)
-        run_id = values["run_id"]
-        if not isinstance(row, Run):
-            if run_id not in keys:
-                found = con.execute("select run_key from run_rows where run_id = ?", [run_id]).fetchone()
-                if found is None:
-                    raise UnknownRunError(f"the store has no run {run_id}", hint="was it moved or replaced meanwhile?")
-                keys[run_id] = found[0]
-            values = {"run_key": keys[run_id], **values}
-            del values["run_id"]
-        if isinstance(row, RunEnd):
-            key = values.pop("run_key")
-            assignments = ", ".join(f"{name} = ?" for name in values)
-            con.execute(f"update run_rows set {assignments} where run_key = ?", [*values.values(), key])
-        else:
-            marks = ", ".join("?" * len(values))
-            into = f"{TABLES[type(row)]} ({', '.join(values)})"
-            con.execute(f"insert into {into} values ({marks}) on conflict do nothing", list(values.values()))
-        if isinstance(row, Phase):
-            metered.add(run_id)
-        if isinstance(row, Resume):
-            con.execute(
-                """
-                update run_rows
-                set status = 'running', stop_reason = null, epochs_asked = ?, group_hash = ?, config = ?
-                where run_key = ?
-                """,
-                [row.epochs_asked, row.group_hash, json.dumps(row.config), keys[run_id]],
-            )
-    for run_id in metered:
-        total(con, run_id)
-
-
-CHOSEN = "run_id in (select unnest(?))"
-PLAN = """
-    with lives as (
-        select run_id, segment, min(phase_rows.started_at) as began_at
-        from phase_rows
-        join run_rows using (run_key)
-        group by run_id, segment
-    ),
-    their_lives as (
-        select run_id, segment, min(phase_rows.started_at) as began_at
-        from other.phase_rows
-        join other.run_rows using (run_key)
-        group by run_id, segment
-    )
-    select
-        theirs.run_id,
-        ours.run_id is not null as is_here,
-        coalesce(theirs.ended_at > ours.ended_at, ours.ended_at is null) as ended_later,
-        -- One run, taken up again in two places: two lives, and no way to add them up.
-        theirs.run_id in (
-            select run_id
-            from lives
-            join their_lives using (run_id, segment)
-            where lives.began_at <> their_lives.began_at
-        ) as went_apart
-    from other.run_rows as theirs
-    left join run_rows as ours using (run_id)
-    order by theirs.run_key
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Merged:
-    """What became of the runs of another store."""
-
-    new: list[str]
-    known: list[str]
-    """In both; what was missing has been added."""
-    alive: list[str]
-    """Skipped: some process holds them."""
-    apart: list[str]
-    """Skipped: taken up again in both places, they are no longer one run."""
-
-
-def attach(con: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Make the tables of another store readable as `other.run_rows`, ..."""
-    name = str(path).replace("'", "''")
-    con.execute(f"attach '{name}' as other (type duckdb, read_only)")
-
-
-def bring_rows(con: duckdb.DuckDBPyConnection, run_ids: list[str], *, later: list[str]) -> None:
-    """Add what `other` has of these runs, and follow it where its end is the later one.
-
-    SQL, not records: those take 3 ms a row, and a store has hundreds of rows a run.
-    """
-    con.execute(
-        f"""
-        insert into run_rows by name
-        select * exclude (run_key) from other.run_rows as theirs
-        where {CHOSEN} and run_id not in (select run_id from run_rows)
-        order by theirs.run_key
-        """,
-        [run_ids],
-    )
-    con.execute(
-        f"update run_rows set note = theirs.note from other.run_rows as theirs "
-        f"where run_rows.run_id = theirs.run_id and run_rows.note is null and theirs.{CHOSEN}",
-        [run_ids],
-    )
-    stays = {"run_key", "run_id", *WORDS}
-    follows = [name for name, *_ in con.execute("from run_rows limit 0").description if name not in stays]
-    con.execute(
-        f"update run_rows set {', '.join(f'{name} = theirs.{name}' for name in follows)} "
-        f"from other.run_rows as theirs where run_rows.run_id = theirs.run_id and theirs.{CHOSEN}",
-        [later],
-    )
-    keys = """
-        select ours.run_key, theirs.run_key as their_key
-        from run_rows as ours join other.run_rows as theirs using (run_id)
-    """
-    # What this store took for the end of a killed run, and the other knows more of.
-    con.execute(
-        f"""
-        delete from phase_rows
-        where name = 'lost' and (run_key, segment, seq) in (
-            select keys.run_key, segment, seq
-            from other.phase_rows as theirs
-            join ({keys} where {CHOSEN}) as keys on theirs.run_key = keys.their_key
-            where theirs.name <> 'lost'
-        )
-        """,
-        [run_ids],
-    )
-    for table, computed, chosen, or_else in (
-        ("resume_rows", "", run_ids, "on conflict do nothing"),
-        ("phase_rows", ", joules, source", run_ids, "on conflict do nothing"),
-        ("epoch_rows", "", run_ids, "on conflict do nothing"),
-        ("artifact_rows", "", later, "on conflict do update set path = excluded.path, num_bytes = excluded.num_bytes"),
-        ("artifact_rows", "", run_ids, "on conflict do nothing"),
-    ):
-        con.execute(
-            f"""
-            insert into {table} by name
-            select keys.run_key, theirs.* exclude (run_key{computed})
-            from other.{table} as theirs
-            join ({keys} where {CHOSEN}) as keys on theirs.run_key = keys.their_key
-            {or_else}
-            """,
-            [chosen],
-        )
-    con.execute(
-        f"""
-        insert or replace into totals by name
-        from phase_totals where run_key in (select run_key from run_rows where {CHOSEN})
-        """,
-        [run_ids],
-    )
-
-
-def restore(con: duckdb.DuckDBPyConnection, lines: list[bytes]) -> None:
-    """Store lines of the spool, all or none."""
-    with transaction(con):
-        insert(con, [from_json(line.decode()) for line in lines])
-
-
-def restored(con: duckdb.DuckDBPyConnection, line: bytes) -> bool:
-    try:
-        restore(con, [line])
-    except UNREADABLE:
-        return False
-    return True
-
-
-def total(con: duckdb.DuckDBPyConnection, run_id: str) -> None:
-    """Renew what is kept of a run's phases."""
-    con.execute(
-        """
-        insert or replace into totals by name
-        from phase_totals where run_key = (select run_key from run_rows where run_id = ?)
-        """,
-        [run_id],
-    )
-
-
-def columns(row: Stored) -> dict[str, Any]:
-    """A record -> its columns, as DuckDB takes them."""
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(row):
-        value = getattr(row, field.name)
-        if isinstance(value, Intensity):
-            for name, part in dataclasses.asdict(value).items():
-                values[INTENSITY_COLUMNS.get(name, name)] = part
-        else:
-            values[field.name] = json.dumps(value) if isinstance(value, dict) else value
-    return values
-
-
-def select(con: duckdb.DuckDBPyConnection, sql: str, params: Sequence[object]) -> list[dict[str, Any]]:
-    """Rows as dictionaries; JSON columns as what they hold."""
-    result = con.execute(sql, list(params))
-    names = [name for name, *_ in result.description]
-    holds_json = {name for name, kind, *_ in result.description if str(kind) == "JSON"}
-    rows = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
-    for row in rows if holds_json else ():
-        row.update({name: json.loads(row[name]) for name in holds_json if row[name] is not None})
-    return rows
-
-
 def cut_torn_line(file: Any) -> None:
     """Forget the line that a killed process left half written: nobody was told that it is safe."""
     file.seek(0)
     file.truncate(file.read().rfind(b"\n") + 1)
-
-
-def files_in(folder: Path) -> list[Path]:
-    """What a run left, without its lock and without what a killed process was still copying."""
-    return [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.is_symlink() and path.name != "lock" and path.suffix != ".partial"
-    ]
-
-
-def copy_whole(source: Path, place: Path) -> None:
-    """A file appears under its name complete, or not at all."""
-    partial = place.with_name(f"{place.name}.partial")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, partial)
-    partial.replace(place)
-
-
-def migrations() -> dict[int, Path]:
-    """The numbered files that this version brings, in order."""
-    return {int(path.name[:4]): path for path in sorted((shipped("sql") / "schema").glob("*.sql"))}
-
-
-def view_files() -> list[str]:
-    """The views, in the order in which they build on each other."""
-    return [path.read_text(encoding="utf-8") for path in sorted((shipped("sql") / "views").glob("*.sql"))]
-
-
-def digest(texts: list[str]) -> str:
-    return hashlib.sha256("".join(texts).encode()).hexdigest()
-
-
-def numbers(version: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", version)]
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

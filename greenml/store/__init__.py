@@ -1,0 +1,11 @@
+"""The only door to DuckDB: one short transaction at a time, so that trainings write and boards read one file.
+
+Writers take turns on a lock file beside the store; readers open it read-only and wait for their turn. What cannot be
+written in time goes to a spool beside the store, which the next writer, of whatever process, drains first.
+"""
+
+from greenml.store.merging import Merged
+from greenml.store.schema import utc_now
+from greenml.store.store import Store, resolve_path
+
+__all__ = ["Merged", "Store", "resolve_path", "utc_now"]

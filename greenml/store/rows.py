@@ -1,0 +1,196 @@
+"""Records into rows, and rows into plain Python."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from greenml.errors import StoreError
+from greenml.records import Artifact, Epoch, Intensity, Phase, Resume, Run, RunEnd, from_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from greenml.records import Stored
+
+TABLES = {Run: "run_rows", Resume: "resume_rows", Phase: "phase_rows", Epoch: "epoch_rows", Artifact: "artifact_rows"}
+OF_A_RUN = ("resume_rows", "phase_rows", "epoch_rows", "artifact_rows", "totals")
+INTENSITY_COLUMNS = {
+    "g_per_kwh": "intensity_g_per_kwh",
+    "level": "intensity_level",
+    "year": "intensity_year",
+    "source": "intensity_source",
+    "note": "intensity_note",
+}
+CHOSEN = "run_id in (select unnest(?))"
+
+
+class UnknownRunError(StoreError):
+    """Rows of a run that the store has never heard of."""
+
+
+UNREADABLE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    UnknownRunError,
+    duckdb.DataError,
+    duckdb.IntegrityError,
+)
+"""What a line that `to_json` did not write may raise on its way into the store."""
+
+
+@contextmanager
+def transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    con.begin()
+    try:
+        yield
+    except BaseException:
+        with suppress(duckdb.Error):  # a failed commit has rolled back already
+            con.rollback()
+        raise
+    con.commit()
+
+
+def insert(con: duckdb.DuckDBPyConnection, rows: Sequence[Stored]) -> None:
+    """Add the rows that are not there yet; an end of a run may be told again."""
+    keys: dict[str, int] = {}
+    metered = set()
+    for row in rows:
+        values = columns(row)
+        run_id = values["run_id"]
+        if not isinstance(row, Run):
+            if run_id not in keys:
+                found = con.execute("select run_key from run_rows where run_id = ?", [run_id]).fetchone()
+                if found is None:
+                    raise UnknownRunError(f"the store has no run {run_id}", hint="was it moved or replaced meanwhile?")
+                keys[run_id] = found[0]
+            values = {"run_key": keys[run_id], **values}
+            del values["run_id"]
+        if isinstance(row, RunEnd):
+            key = values.pop("run_key")
+            assignments = ", ".join(f"{name} = ?" for name in values)
+            con.execute(f"update run_rows set {assignments} where run_key = ?", [*values.values(), key])
+        else:
+            marks = ", ".join("?" * len(values))
+            into = f"{TABLES[type(row)]} ({', '.join(values)})"
+            con.execute(f"insert into {into} values ({marks}) on conflict do nothing", list(values.values()))
+        if isinstance(row, Phase):
+            metered.add(run_id)
+        if isinstance(row, Resume):
+            con.execute(
+                """
+                update run_rows
+                set status = 'running', stop_reason = null, epochs_asked = ?, group_hash = ?, config = ?
+                where run_key = ?
+                """,
+                [row.epochs_asked, row.group_hash, json.dumps(row.config), keys[run_id]],
+            )
+    for run_id in metered:
+        total(con, run_id)
+
+
+def restore(con: duckdb.DuckDBPyConnection, lines: list[bytes]) -> None:
+    """Store lines of the spool, all or none."""
+    with transaction(con):
+        insert(con, [from_json(line.decode()) for line in lines])
+
+
+def restored(con: duckdb.DuckDBPyConnection, line: bytes) -> bool:
+    try:
+        restore(con, [line])
+    except UNREADABLE:
+        return False
+    return True
+
+
+def total(con: duckdb.DuckDBPyConnection, run_id: str) -> None:
+    """Renew what is kept of a run's phases."""
+    con.execute(
+        """
+        insert or replace into totals by name
+        from phase_totals where run_key = (select run_key from run_rows where run_id = ?)
+        """,
+        [run_id],
+    )
+
+
+def columns(row: Stored) -> dict[str, Any]:
+    """A record -> its columns, as DuckDB takes them."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(row):
+        value = getattr(row, field.name)
+        if isinstance(value, Intensity):
+            for name, part in dataclasses.asdict(value).items():
+                values[INTENSITY_COLUMNS.get(name, name)] = part
+        else:
+            values[field.name] = json.dumps(value) if isinstance(value, dict) else value
+    return values
+
+
+def select(con: duckdb.DuckDBPyConnection, sql: str, params: Sequence[object]) -> list[dict[str, Any]]:
+    """Rows as dictionaries; JSON columns as what they hold."""
+    result = con.execute(sql, list(params))
+    names = [name for name, *_ in result.description]
+    holds_json = {name for name, kind, *_ in result.description if str(kind) == "JSON"}
+    rows = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+    for row in rows if holds_json else ():
+        row.update({name: json.loads(row[name]) for name in holds_json if row[name] is not None})
+    return rows
+
+
+def bury(con: duckdb.DuckDBPyConnection, run_id: str) -> None:
+    """Store that a run has crashed, and that nobody read what it used since its last phase."""
+    con.execute(
+        """
+        insert into phase_rows by name
+        with own as (
+            from phase_rows where run_key = (select run_key from run_rows where run_id = $1)
+        ),
+        -- A life that was killed before its first phase was stored has lost all that it used.
+        unread as (
+            from resume_rows
+            where run_key = (select run_key from run_rows where run_id = $1)
+                and segment > (select max(segment) from own)
+            order by segment desc
+            limit 1
+        )
+        select
+            own.run_key,
+            coalesce(any_value(unread.segment), max(own.segment)) as segment,
+            if(any_value(unread.segment) is null, max_by(seq, (own.segment, seq)) + 1, 0) as seq,
+            'lost' as name,
+            coalesce(any_value(unread.epoch), max_by(own.epoch, (own.segment, seq))) as epoch,
+            any_value(device) as device,
+            coalesce(any_value(unread.started_at), max(ended_at)) as started_at,
+            coalesce(any_value(unread.started_at), max(ended_at)) as ended_at,
+            if(max(cpu_source) = 'absent', 0, null) as cpu_j,
+            if(max(gpu_source) = 'absent', 0, null) as gpu_j,
+            if(max(ram_source) = 'absent', 0, null) as ram_j,
+            if(max(cpu_source) = 'absent', 'absent', 'unknown') as cpu_source,
+            if(max(gpu_source) = 'absent', 'absent', 'unknown') as gpu_source,
+            if(max(ram_source) = 'absent', 'absent', 'unknown') as ram_source,
+            'killed: nothing was read after this moment' as method,
+            0 as overlap_s
+        from own left join unread on true
+        group by own.run_key
+        """,
+        [run_id],
+    )
+    con.execute(
+        """
+        update run_rows
+        set status = 'crashed', stop_reason = 'crashed', ended_at = coalesce(
+            (select max(lived.ended_at) from phase_rows as lived where lived.run_key = run_rows.run_key),
+            started_at
+        )
+        where run_id = ?
+        """,
+        [run_id],
+    )
+    total(con, run_id)
