@@ -175,7 +175,7 @@ class Epoch:
     val_count: int
     lr: float
     duration_s: float
-    """Training, validation and checkpoint."""
+    """Training and validation."""
     cpu_j: float | None
     gpu_j: float | None
     ram_j: float | None

@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 import torch
 import yaml
-from conftest import WORLD
+from conftest import WORLD, finish
 from torch import nn
 
 from greenml import config as configs
@@ -21,6 +21,7 @@ from greenml.energy.replay import ReplaySensor
 from greenml.errors import DataError, StoreError, TrainingError
 from greenml.learn import artifact
 from greenml.learn.models import register_model
+from greenml.learn.setup import prepare
 from greenml.records import Epoch, Notice, Phase, Progress, Resume, Run, RunEnd, Source
 from greenml.run import past as pasts
 
@@ -63,7 +64,7 @@ def past_of(rows):
 
 
 def after(num_steps):
-    """Interrupts when it has been asked so often: once a step, once more at the end of an epoch."""
+    """Interrupts when it has been asked so often: once a step, once in validation, once at the end of an epoch."""
     asked = iter(range(1, 10**9))
     return lambda: next(asked) >= num_steps
 
@@ -177,9 +178,9 @@ def test_a_broken_meter_breaks_no_training(tmp_path):
     assert (epoch.energy_j, epoch.source) == (None, Source.UNKNOWN)
 
 
-@pytest.mark.parametrize("num_steps", [1, 7, 10, 11, 25], ids="at step {}".format)
+@pytest.mark.parametrize("num_steps", [1, 7, 10, 11, 12, 13, 27], ids="at step {}".format)
 def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, num_steps):
-    """Ten steps an epoch: in the first one, in the middle, at the end of one, at the start of the next."""
+    """Ten steps an epoch: in the first one, in the middle, in the last, in validation, after it, in the next ones."""
     how = {"model": "moody", "augment": "crop-flip", "ema_decay": 0.9}
     whole = [*records_of(tmp_path / "whole", **how)]
     first = [*records_of(tmp_path / "cut", interrupted=after(num_steps), **how)]
@@ -203,7 +204,7 @@ def test_a_life_after_the_first_counts_on_from_it(tmp_path):
     second = [*records_of(tmp_path / "r", past=past)]
 
     [resume], phases = only(Resume, second), only(Phase, second)
-    assert (resume.segment, resume.epoch, resume.step) == (1, 3, 3)
+    assert (resume.segment, resume.epoch, resume.step) == (1, 3, 1)
     assert {phase.segment for phase in phases} == {1}
     assert [phase.seq for phase in phases] == list(range(len(phases)))
     [epoch] = only(Epoch, second)
@@ -257,6 +258,76 @@ def test_it_does_not_go_on_with_other_data_or_a_tampered_file(tmp_path):
     (tmp_path / "r" / "checkpoint.pt").write_bytes(b"something else")
     with pytest.raises(DataError, match="not a file that greenml wrote"):
         list(records_of(tmp_path / "r", past=past))
+
+
+@pytest.mark.parametrize("content", [{"a": 1}, [1]])
+def test_a_model_that_is_none_is_refused(tmp_path, content):
+    past = past_of([*records_of(tmp_path / "r", interrupted=after(15))])
+    torch.save(content, tmp_path / "r" / "model.pt")
+    with pytest.raises(DataError, match="not a file that greenml wrote"):
+        list(records_of(tmp_path / "r", past=past))
+
+
+def test_it_does_not_go_on_from_another_run(tmp_path):
+    past = past_of([*records_of(tmp_path / "r", interrupted=after(15))])
+    found = artifact.read(tmp_path / "r" / "checkpoint.pt")
+    artifact.write(tmp_path / "r" / "checkpoint.pt", {**found, "run_id": "b"})
+    with pytest.raises(DataError, match="is of run b"):
+        list(records_of(tmp_path / "r", past=past))
+
+
+def test_what_is_gone_is_said(tmp_path):
+    past = past_of([*records_of(tmp_path / "r", interrupted=after(15))])
+    (tmp_path / "r" / "model.pt").unlink()
+    with pytest.raises(DataError, match="best weights so far"):
+        list(records_of(tmp_path / "r", past=past))
+
+    (tmp_path / "r" / "checkpoint.pt").unlink()
+    notices = only(Notice, records_of(tmp_path / "r", past=past))
+    assert any("begins anew" in notice.text for notice in notices)
+
+
+def test_a_budget_that_grows_ends_in_the_same_weights(tmp_path):
+    """The part of an epoch that the budget left was tested; going on, it does not compete with whole epochs."""
+    whole = [*records_of(tmp_path / "whole", epochs=2)]
+    first = [*records_of(tmp_path / "cut", epochs=2, time_budget="0.001s")]
+    second = [*records_of(tmp_path / "cut", epochs=2, past=past_of(first))]
+
+    assert (first[-1].stop_reason, second[-1].stop_reason) == ("time-budget", "epochs")
+    one, other = (artifact.read(tmp_path / folder / "model.pt") for folder in ("whole", "cut"))
+    assert (one["epoch"], one["complete"]) == (other["epoch"], other["complete"])
+    assert all(torch.equal(one["state_dict"][key], other["state_dict"][key]) for key in one["state_dict"])
+    assert [(e.epoch, e.num_samples) for e in only(Epoch, second)] == [
+        (e.epoch, e.num_samples) for e in only(Epoch, whole)
+    ]
+
+
+def test_a_better_part_of_an_epoch_gives_way_when_it_goes_on(tmp_path):
+    config = configs.resolve({"model": "cnn", "dataset": "digits", "device": "cpu"})
+    _, setup = finish(prepare(config, torch.device("cpu")))
+    model = pasts.Choice(tmp_path / "model.pt", setup, "a")
+    model.save(1, 0.5, complete=True)
+    model.save(2, 0.6, complete=False)
+    later = pasts.Choice(tmp_path / "model.pt", setup, "a")
+    later.load(needed=True)
+
+    assert (later.best.epoch, later.best.complete) == (2, False)
+    later.forget_parts()
+    assert (later.best.epoch, artifact.read(tmp_path / "model.pt")["epoch"]) == (1, 1)
+
+
+def test_ctrl_c_in_a_checkpoint_leaves_nothing_half_written(tmp_path, monkeypatch):
+    def stopped(content, path):
+        path.write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    artifact.write(tmp_path / "model.pt", {"epoch": 1})
+    monkeypatch.setattr(torch, "save", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        artifact.write(tmp_path / "model.pt", {"epoch": 2})
+
+    assert [file.name for file in tmp_path.iterdir()] == ["model.pt"]
+    assert artifact.read(tmp_path / "model.pt") == {"epoch": 1}
 
 
 def test_long_epochs_leave_checkpoints_on_their_way(tmp_path, monkeypatch):

@@ -300,6 +300,39 @@ def test_a_life_that_died_before_its_first_phase_lost_all_that_it_used(db: Store
     assert db.rows("select status from runs") == [{"status": "crashed"}]
 
 
+def test_a_run_that_died_before_its_first_phase_is_no_run_for_free(db: Store) -> None:
+    db.write([make_run(RUN)])
+    [lost] = db.rows("from phases")
+    assert (lost["name"], lost["segment"], lost["seq"], lost["joules"]) == ("lost", 0, 0, None)
+    assert db.rows("select total_j, source from run_totals") == [{"total_j": None, "source": "unknown"}]
+
+
+def test_a_life_forgets_the_end_of_the_one_before(db: Store) -> None:
+    with db.claim(RUN):
+        db.write([make_run(RUN), make_phase(RUN, 0), make_end(RUN), make_resume(RUN)])
+        assert db.rows("select status, ended_at, test_accuracy from runs") == [
+            {"status": "running", "ended_at": None, "test_accuracy": None}
+        ]
+
+
+def test_an_empty_id_names_no_run(db: Store) -> None:
+    db.write([make_run(RUN), make_end(RUN)])
+    with pytest.raises(UsageError, match="no run given"):
+        db.run_id("")
+
+
+def test_a_store_may_be_called_anything(tmp_path: Path) -> None:
+    odd = Store(tmp_path / "it's [1] *.duckdb", timeout_s=0.05)
+    odd.check()
+    with kept_busy(odd):
+        assert not odd.write([make_run(RUN)])
+    lines = odd.path.with_name(f"{odd.path.name}.spool")
+    lines.rename(odd.path.with_name(f"{odd.path.name}.spool.00000000000000000001.draining"))
+    assert odd.spooled() == 1
+    assert odd.write([])
+    assert len(odd.rows("from runs")) == 1
+
+
 def test_a_spooled_end_tells_that_a_run_has_not_crashed(db: Store) -> None:
     db.write([make_run(RUN)])
     with kept_busy(db):

@@ -326,7 +326,21 @@ def test_repeats_are_a_run_a_seed_and_one_group(tmp_path):
     assert [row["seed"] for row in rows] == [4, 5]
     assert len({row["group_hash"] for row in rows}) == 1
     commands = Store(tmp_path / "store" / "greenml.duckdb").rows("select command from runs order by seed")
-    assert commands[1]["command"].endswith("train cnn --dataset digits --epochs 1 --json --quiet --json --seed 5")
+    assert commands[1]["command"].endswith("train --json --seed 5 cnn --dataset digits --epochs 1 --json --quiet")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_repeats_pass_on_what_stops_them(tmp_path, number):
+    """The run at work leaves its checkpoint, and none comes after it."""
+    process = start(tmp_path, "cnn", "--dataset", "digits", "--epochs", "100000", "--repeats", "2")
+    wait_for(process, "epoch      2/100000")
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 130, said
+    [row] = Store(tmp_path / "store" / "greenml.duckdb").rows("from leaderboard")
+    assert row["status"] == "interrupted"
+    assert (tmp_path / "store" / "runs" / row["run_id"] / "checkpoint.pt").exists()
 
 
 @pytest.mark.gpu

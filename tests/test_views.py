@@ -269,6 +269,35 @@ def test_a_group_is_the_mean_and_spread_of_its_ranked_runs(db: Store) -> None:
     assert row["acc_per_kwh"] == pytest.approx(91 / 1.5)
 
 
+def test_a_group_is_as_good_as_its_worst_run(db: Store) -> None:
+    record(db, A, [0.9], [1e5], group_hash="g")
+    db.write([make_run(B, group_hash="g", seed=1)])
+    measured = {"cpu_source": Source.MEASURED, "ram_source": Source.MEASURED, "name": "train"}
+    db.write([make_phase(B, 0, **measured), make_epoch(B, 1), make_end(B)])
+    assert db.rows("select source from leaderboard order by run_id") == [
+        {"source": "estimated"},
+        {"source": "measured"},
+    ]
+    assert db.rows("select source, num_ranked from leaderboard_groups") == [{"source": "estimated", "num_ranked": 2}]
+
+
+def test_joules_per_image_count_every_attempt(db: Store) -> None:
+    """The life before died in the midst of epoch 1: its joules are in what an image of the run cost."""
+    db.write(
+        [
+            make_run(A),
+            make_phase(A, 0, epoch=1),
+            make_end(A, status="interrupted"),
+            make_resume(A, epoch=1),
+            make_phase(A, 0, epoch=1, segment=1),
+            make_epoch(A, 1, segment=1, num_samples=1000),
+            make_end(A),
+        ]
+    )
+    assert db.rows("select joules_per_sample from epochs") == [{"joules_per_sample": 0.2}]
+    assert db.rows("select joules_per_sample from leaderboard") == [{"joules_per_sample": 0.2}]
+
+
 def test_one_seed_twice_says_nothing_about_the_spread_of_accuracy(db: Store) -> None:
     record(db, A, [0.9], [1e5], group_hash="g")
     record(db, B, [0.9], [2e5], group_hash="g")

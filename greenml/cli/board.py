@@ -63,7 +63,7 @@ ORDER_OF_GROUPS = {
 SOURCES = {
     "apportioned": ("÷", "÷ split by time: the meter's reading was too coarse"),
     "estimated": ("~", "~ estimated by a power model, not measured"),
-    "unknown": ("≥", "≥ the known part: a device could not be read"),
+    "unknown": ("≥", "≥ the known part: a device could not be read, or a process was killed"),
 }
 SPREAD = "± standard deviation (n - 1) over the n runs of a group; – where one run, or one seed, says nothing of it"
 FRONT = "● on the front: no run has more validation accuracy for less energy"
@@ -272,7 +272,7 @@ def columns(target: float | None) -> list[Column]:
         Column("", lambda row: "●" if row["on_front"] else ""),
         Column("model", lambda row: row["model"], right=False, shrinks=True),
         Column("name", lambda row: row["name"] or "", right=False, wide=True, shrinks=True),
-        Column("run", lambda row: row["run_id"][:8], right=False, wide=True),
+        Column("run", lambda row: row["run_id"][:6], right=False),
         Column("prec.", lambda row: row["precision"], right=False),
         Column("ep.", lambda row: str(row["epochs"])),
         Column("val %", lambda row: percentage(row["val_accuracy"]), wide=True),

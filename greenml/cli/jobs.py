@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -47,7 +48,7 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) 
     Raises what ended the run, SystemExit(130) where that was an interruption, and StoreError where rows still wait.
     """
     with Screen(folder, job.config.epochs, job.intensity, quiet=quiet) as screen:
-        status, error = _train(job, store, folder, screen)
+        status, error = _train(job, store, folder, screen, quiet=quiet)
         if waiting := store.unstored():
             if error:
                 screen.note(f"{waiting}\n{waiting.hint}", always=True)
@@ -71,7 +72,7 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) 
         raise SystemExit(INTERRUPTED)
 
 
-def _train(job: Job, store: Store, folder: Path, screen: Screen) -> tuple[str, GreenMLError | None]:
+def _train(job: Job, store: Store, folder: Path, screen: Screen, *, quiet: bool) -> tuple[str, GreenMLError | None]:
     """Run it, storing and showing every record; the status it ended with, and the error of a run that failed."""
     from greenml import energy, run
 
@@ -79,7 +80,7 @@ def _train(job: Job, store: Store, folder: Path, screen: Screen) -> tuple[str, G
     pending: list[Stored] = []
     status, written = "", time.monotonic()
     with (
-        _until_interrupted(screen.note) as (interrupted, begun),
+        _until_interrupted(quiet=quiet) as (interrupted, begun),
         energy.open_meter(job.run_id, segment=job.past.segment if job.past else 0) as meter,
     ):
         records = run.train(
@@ -94,16 +95,16 @@ def _train(job: Job, store: Store, folder: Path, screen: Screen) -> tuple[str, G
         try:
             for record in records:
                 screen.show(record)
-                if isinstance(record, Progress | Notice):
-                    continue
-                pending.append(record)
+                if not isinstance(record, Progress | Notice):
+                    pending.append(record)
                 weighty = isinstance(record, Run | Resume | RunEnd) or (isinstance(record, Phase) and record.seq == 0)
                 # An epoch of digits takes 0.2 s and a write 30 ms: rows of short epochs travel together.
-                if weighty or time.monotonic() - written >= WRITE_EVERY_S:
+                if pending and (weighty or time.monotonic() - written >= WRITE_EVERY_S):
                     store.write(pending)
                     pending, written = [], time.monotonic()
-                begun()
-                status = record.status if isinstance(record, RunEnd) else "running"
+                if weighty:
+                    begun()
+                    status = record.status if isinstance(record, RunEnd) else "running"
         except GreenMLError as error:
             if not status:  # before there was a run to speak of
                 raise
@@ -116,7 +117,7 @@ def _train(job: Job, store: Store, folder: Path, screen: Screen) -> tuple[str, G
 
 
 @contextmanager
-def _until_interrupted(note: Callable[[str], None]) -> Iterator[tuple[Callable[[], bool], Callable[[], None]]]:
+def _until_interrupted(*, quiet: bool) -> Iterator[tuple[Callable[[], bool], Callable[[], None]]]:
     """Ctrl-C and SIGTERM end the run after the step in hand, a second one at once.
 
     Gives what a run asks after every step, and what to call once there is a run: before that, the first one counts.
@@ -127,12 +128,20 @@ def _until_interrupted(note: Callable[[str], None]) -> Iterator[tuple[Callable[[
         if asked.is_set() or not has_begun.is_set():
             raise KeyboardInterrupt
         asked.set()
-        note("stopping after this step; once more to stop at once")
+        if not quiet:  # past Python's buffers, in whose midst the signal may have come
+            os.write(2, b"\nstopping after this step; once more to stop at once\n")
 
+    with handled(handle):
+        yield asked.is_set, has_begun.set
+
+
+@contextmanager
+def handled(handle: Callable[[int, object], None]) -> Iterator[None]:
+    """What asks a process to end goes to `handle`; SIGBREAK is Ctrl-Break on Windows."""
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
     before = {number: signal.signal(number, handle) for number in numbers}
     try:
-        yield asked.is_set, has_begun.set
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

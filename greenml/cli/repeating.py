@@ -5,10 +5,12 @@ from __future__ import annotations
 import json as codec
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from greenml import console
 from greenml.cli import board, runs
+from greenml.cli.jobs import handled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,14 +23,15 @@ def repeat(store: Store, seeds: Iterable[int], *, json: bool) -> None:
 
     A process each: the first run of a process also loads the libraries, and would cost more than the others.
     """
-    command = [sys.executable, "-m", "greenml", *without(sys.argv[1:], ("--repeats", "--seed")), "--json"]
+    name, *rest = sys.argv[1:]
     run_ids = []
     for seed in seeds:
         console.say(f"seed {seed}:")
-        done = subprocess.run([*command, "--seed", str(seed)], stdout=subprocess.PIPE, text=True, check=False)
-        run_ids += [run["run_id"] for run in codec.loads(done.stdout or "[]")]
-        if done.returncode:
-            raise SystemExit(done.returncode)
+        own = [name, "--json", "--seed", str(seed), *without(rest, ("--repeats", "--seed"))]
+        code, printed = _watched([sys.executable, "-m", "greenml", *own])
+        run_ids += [run["run_id"] for run in codec.loads(printed or "[]")]
+        if code:
+            raise SystemExit(code)
     if json:
         console.print_json(store.rows("from leaderboard where list_contains(?, run_id) order by seed", [run_ids]))
         return
@@ -37,6 +40,20 @@ def repeat(store: Store, seeds: Iterable[int], *, json: bool) -> None:
     runs.explain_marks({group["source"] for group in groups})
     for note in board.about_groups(groups):
         console.say(note)
+
+
+def _watched(command: Sequence[str]) -> tuple[int, str]:
+    """Run it to its end: exit code and stdout. Ctrl-C and SIGTERM are passed on, so that it leaves a checkpoint."""
+    # A session of its own: Ctrl-C on a terminal would otherwise reach it twice, and the second one stops at once.
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+    def pass_on(number: int, frame: object) -> None:  # noqa: ARG001
+        with suppress(ValueError, OSError):  # Windows passes Ctrl-C on by itself
+            process.send_signal(number)
+
+    with handled(pass_on):
+        printed, _ = process.communicate()
+    return process.returncode, printed
 
 
 def without(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from greenml.store import Store
 
 DIVERGED = "nan-loss"
+STORED = "select epoch from epochs where run_id = ? and schedule_complete"
 
 
 def refuse(given: Mapping[str, Any], others: Sequence[str]) -> None:
@@ -56,19 +57,19 @@ def _past(store: Store, run: Mapping[str, Any]) -> Past:
     of_run = [run["run_id"]]
     [lives] = store.rows("select coalesce(max(segment), -1) + 1 as next from phases where run_id = ?", of_run)
     [resumed] = store.rows("select coalesce(max(segment), 0) + 1 as next from resumes where run_id = ?", of_run)
-    totals = next(iter(store.rows("from run_totals where run_id = ?", of_run)), None)
+    [totals] = store.rows("from run_totals where run_id = ?", of_run)
     return Past(
         segment=max(lives["next"], resumed["next"]),
         data_hash=run["data_hash"],
         split_hash=run["split_hash"],
         versions=run["versions"],
-        epochs=frozenset(row["epoch"] for row in store.rows("select epoch from epochs where run_id = ?", of_run)),
-        duration_s=totals["duration_s"] if totals else 0.0,
-        known_j=totals["known_j"] if totals else 0.0,
-        cpu_j=totals["cpu_j"] if totals else 0.0,
-        gpu_j=totals["gpu_j"] if totals else 0.0,
-        ram_j=totals["ram_j"] if totals else 0.0,
-        source=Source(totals["source"]) if totals else Source.ABSENT,
+        epochs=frozenset(row["epoch"] for row in store.rows(STORED, of_run)),
+        duration_s=totals["duration_s"],
+        known_j=totals["known_j"],
+        cpu_j=totals["cpu_j"],
+        gpu_j=totals["gpu_j"],
+        ram_j=totals["ram_j"],
+        source=Source(totals["source"]),
     )
 
 

@@ -149,13 +149,14 @@ def tag(
     run_id = db.run_id(run)
     [known] = db.rows("select tags from runs where run_id = ?", [run_id])
     before: list[str] = known["tags"]
+    tags = [name.strip() for name in tags or [] if name.strip()]
     if not tags and not remove:
         raise UsageError("no tag given", hint=f"greenml runs tag {run} TAG, or --remove TAG")
     for name in remove or []:
         if name not in before:
             otherwise = f"its tags are {', '.join(before)}" if before else "it has no tags"
             raise UsageError(f"run {run_id} has no tag `{name}`", hint=nearest(name, before, otherwise=otherwise))
-    after = list(dict.fromkeys(name for name in [*before, *(tags or [])] if name not in (remove or [])))
+    after = list(dict.fromkeys(name for name in [*before, *tags] if name not in (remove or [])))
     db.mark([run_id], tags=after)
     console.say(f"{run_id}  tags: {' '.join(after) or 'none'}")
 
@@ -249,7 +250,8 @@ def headline(run: Row) -> list[tuple[str, str]]:
         for name in ("cpu", "gpu", "ram")
         if (source := run.get(f"{name}_source"))
     ]
-    accuracy = f"{percentage(run['accuracy'])} % test, {percentage(run['val_accuracy'])} % validation"
+    reached = {"test": run["accuracy"], "validation": run["val_accuracy"]}
+    accuracy = ", ".join(f"{percentage(value)} % {split}" for split, value in reached.items() if value is not None)
     return [
         ("accuracy", accuracy + (f", epoch {run['best_epoch']}" if run["best_epoch"] else "")),
         ("rank", f"{run['rank']}, {figure(run['acc_per_kwh'])} points per kWh" if run["rank"] else ""),

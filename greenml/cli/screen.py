@@ -22,6 +22,7 @@ class Screen:
         self._folder, self._num_epochs, self._intensity, self._quiet = folder, num_epochs, intensity, quiet
         self._lines: list[str] = []
         self._has_begun = False
+        self._may_log = True
         self._bar: Any = None
         self._task: Any = None
         self._epochs: list[Epoch] = []
@@ -46,9 +47,13 @@ class Screen:
         if always or not self._quiet:
             console.say(text)
         self._lines.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
-        if self._has_begun:
-            with (self._folder / "run.log").open("a", encoding="utf-8") as log:
-                log.writelines(self._lines)
+        if self._has_begun and self._may_log:
+            try:
+                with (self._folder / "run.log").open("a", encoding="utf-8") as log:
+                    log.writelines(self._lines)
+            except OSError as error:  # a full disk ends no training for want of a log
+                self._may_log = False
+                console.say(f"run.log cannot be written: {error.strerror}")
             self._lines.clear()
 
     def show(self, record: Record) -> None:

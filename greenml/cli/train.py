@@ -183,6 +183,8 @@ def train(
     intensity = grid.resolve(asked.region)
     if dry_run:
         _show_plan(asked, intensity, json=json)
+        if repeats > 1:
+            console.say(f"the same under {repeats} seeds, from {asked.seed} on")
         return
     place.check()
     if repeats > 1:
@@ -210,7 +212,12 @@ def _pairs(given: list[str] | None) -> dict[str, Any] | None:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise UsageError(f"--model-arg {pair}: not KEY=VALUE", hint="as in --model-arg drop_rate=0.2")
-        pairs[key] = yaml.safe_load(value)
+        try:
+            pairs[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UsageError(
+                f"--model-arg {pair}: `{value}` is no value", hint="as in --model-arg drop_rate=0.2"
+            ) from None
     return pairs or None
 
 

@@ -5,6 +5,7 @@ Both hold tensors and plain Python only.
 
 from __future__ import annotations
 
+import shutil
 from contextlib import contextmanager
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ def describe(
     }
 
 
-def save(path: Path, model: nn.Module, description: dict[str, Any], **facts: str | float) -> None:
+def save(path: Path, model: nn.Module, description: dict[str, Any], **facts: str | float | bool) -> None:
     """Write the model and what is said of it."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write(path, {**description, **facts, "state_dict": weights})
@@ -80,6 +81,12 @@ def write_text(path: Path, text: str) -> None:
     """Write a text, whole or not at all. Raises StoreError."""
     with _whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def copy(path: Path, to: Path) -> None:
+    """Write a copy, whole or not at all. Raises StoreError."""
+    with _whole(to) as partial:
+        shutil.copyfile(path, partial)
 
 
 @contextmanager

@@ -156,7 +156,7 @@ def split(data: Images, val_fraction: float, split_seed: int) -> Splits:
     if min(len(train), len(val), len(test)) == 0:
         raise DataError(
             f"{len(sound)} images are too few to hold out validation and test",
-            hint="give every class at least ten images, or more with --val-fraction in the config",
+            hint="give every class at least ten images, or more with --val-fraction",
         )
     return Splits(train, val, test, digest(*(part.astype("<i8").tobytes() for part in (train, val, test))))
 

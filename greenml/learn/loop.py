@@ -59,7 +59,7 @@ class Score:
 
 @dataclass(slots=True)
 class _Pass:
-    """An epoch that is under way."""
+    """The latest epoch: under way, or over."""
 
     epoch: int
     loss_sum: torch.Tensor
@@ -95,10 +95,9 @@ class Learner:
         averaged: nn.Module = self._averaged.module
         return averaged
 
-    @property
-    def step(self) -> int:
-        """Steps done of the epoch that is under way."""
-        return self._pass.num_steps if self._pass else 0
+    def steps_done(self, epoch: int) -> int:
+        """Steps done of this epoch; 0 where it has not begun."""
+        return self._pass.num_steps if self._pass and self._pass.epoch == epoch else 0
 
     def train_epoch(self, part: Part, epoch: int) -> Generator[int, None, Fit]:
         """One pass over `part`, or what a checkpoint left of it, yielding the number of steps done.
@@ -108,7 +107,7 @@ class Learner:
         config = self._config
         # Seeded by epoch, not once: the stream of an epoch does not depend on how the ones before it were run.
         seed = config.seed + 1_000_003 * epoch
-        if self._pass is None:
+        if self._pass is None or self._pass.epoch != epoch:
             torch.manual_seed(seed)
             self._pass = _Pass(epoch, torch.zeros((), device=self._device), torch.zeros((), device=self._device))
         now = self._pass
@@ -133,14 +132,12 @@ class Learner:
                 now.num_steps += 1
                 self._averaged.update_parameters(self.model)
                 yield now.num_steps
-        fit = self.fit()
-        self._pass = None
-        return fit
+        return self.fit()
 
     def fit(self) -> Fit:
-        """The epoch under way, so far. Raises TrainingError on NaN loss."""
+        """The latest epoch, so far. Raises TrainingError on NaN loss."""
         if self._pass is None or not self._pass.num_samples:
-            raise ValueError("no epoch is under way")
+            raise ValueError("no epoch has begun")
         now = self._pass
         mean_loss = now.loss_sum.item() / now.num_samples
         self._refuse_nan(mean_loss, "training", now.epoch)

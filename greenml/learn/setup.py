@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -47,6 +48,8 @@ def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice
     allocator.keep_memory()
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
+        if config.num_threads > (num_cpus := os.cpu_count() or 1):
+            yield Notice(text=f"--num-threads {config.num_threads} on {num_cpus} CPUs: they will wait for each other")
     models.resolve_name(config.model)  # a mistyped name is said before anything is downloaded
     dataset, images = yield from data.load(config.dataset, config.image_size, config.data_dir)
     splits = data.split(images, config.val_fraction, config.split_seed)

@@ -11,7 +11,7 @@ from greenml import environment
 from greenml.errors import GreenMLError
 from greenml.records import Epoch, Notice, Record, Resume, Run, RunEnd, Source
 from greenml.run.books import Books
-from greenml.run.past import Best, Checkpoint, Past, best_of
+from greenml.run.past import Checkpoint, Choice, Chosen, Past
 from greenml.run.stops import Budgets, stop_rule
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def train(
     """Train one model and yield its records as they become known: a Run or Resume, Phases and Epochs, a RunEnd.
 
     Leaves in `folder` `config.yaml`, `model.pt` (the weights that validation chose) and `checkpoint.pt`, from which
-    the run goes on when it is called with its `past`. `interrupted` is asked after every step; the run then ends in
+    the run goes on when it is called with its `past`. `interrupted` is asked after every batch; the run then ends in
     good order, without a test. Raises UsageError for what cannot be trained and DataError for what cannot be read;
     after the RunEnd, TrainingError when the loss leaves the numbers or memory ends, StoreError when the disk is full.
     """
@@ -56,13 +56,13 @@ def train(
     learner, books = setup.learner, Books(meter, past)
     budgets = Budgets(config, meter, intensity, past)
     checkpoint = Checkpoint(folder / "checkpoint.pt", setup, run_id)
-    model_file, best = folder / "model.pt", None
+    model = Choice(folder / "model.pt", setup, run_id)
     if past is None:
         artifact.write_text(folder / "config.yaml", configs.dump(setup.config))
         yield _begin(setup, meter, intensity, run_id)
     else:
-        best = best_of(model_file)
-        checkpoint.load(past)
+        yield from checkpoint.load(past)
+        model.load(needed=bool(checkpoint.epochs))
         artifact.write_text(folder / "config.yaml", configs.dump(setup.config))
         yield _resume(setup, meter, run_id, past, checkpoint)
         yield from _differences(past)
@@ -70,8 +70,13 @@ def train(
     yield from budgets.warn()
 
     test: Score | None = None
-    # A life that was killed in its test had ended its training: by its rules, which say so again.
-    reason = (stop_rule(config, checkpoint.accuracies) or budgets.spent()) if best else None
+    # A life that was killed in its test had ended its training by a rule, which says so again; a budget that ended it
+    # in the midst of an epoch has left what was learned by then.
+    reason = stop_rule(config, checkpoint.accuracies)
+    if reason is None and model.best and not model.best.complete:
+        reason = budgets.spent()
+    if reason is None:
+        model.forget_parts()
     number = len(checkpoint.epochs)
     try:
         while reason is None and number < config.epochs:
@@ -87,7 +92,13 @@ def train(
             if reason == "interrupted":
                 break
             with meter.window("validate", epoch=number):
-                score = yield from _watched(learner.evaluate(setup.val, number), "validating", setup.val, number, books)
+                scoring = learner.evaluate(setup.val, number)
+                score = yield from _watched(scoring, "validating", setup.val, number, books, interrupted)
+            if score is None:
+                reason = "interrupted"
+                with meter.window("checkpoint", epoch=number):
+                    checkpoint.save()
+                break
             # A budget ends an epoch half-way: what it has learned by then counts, but it is no epoch of the schedule.
             epoch = _epoch(
                 number,
@@ -103,15 +114,12 @@ def train(
                 checkpoint.epochs.append(epoch)
                 reason = stop_rule(config, checkpoint.accuracies) or budgets.spent()
                 reason = reason or ("interrupted" if interrupted() else None)
-            improved = best is None or score.accuracy > best.val_accuracy
+            improved = model.improves(score.accuracy)
             due = reason or number == config.epochs or checkpoint.is_due(within_epoch=False)
             if improved or due:
                 with meter.window("checkpoint", epoch=number):
                     if improved:
-                        best = Best(number, score.accuracy)
-                        artifact.save(
-                            model_file, learner.averaged, setup.description, run_id=run_id, **dataclasses.asdict(best)
-                        )
+                        model.save(number, score.accuracy, complete=fit is not None)
                     if due:
                         checkpoint.save()
             books.expect(epoch, meter.last_seq)
@@ -119,15 +127,18 @@ def train(
             yield from budgets.warn()
         if reason != "interrupted":
             with meter.window("test"):
-                model, _ = artifact.load(model_file)
-                scoring = evaluate(model.to(device), setup.test, config.batch_size, setup.config.precision, device)
-                test = yield from _watched(scoring, "testing", setup.test, None, books)
+                chosen, _ = artifact.load(folder / "model.pt")
+                scoring = evaluate(chosen.to(device), setup.test, config.batch_size, setup.config.precision, device)
+                test = yield from _watched(scoring, "testing", setup.test, None, books, interrupted)
+            reason = "interrupted" if test is None else reason
     except GreenMLError as error:
         yield from books.close()
-        yield _end(run_id, meter, "failed", error.stop_reason, best, None)
+        yield _end(run_id, meter, "failed", error.stop_reason, model.best, None)
         raise
     yield from books.close()
-    yield _end(run_id, meter, "interrupted" if reason == "interrupted" else "done", reason or "epochs", best, test)
+    yield _end(
+        run_id, meter, "interrupted" if reason == "interrupted" else "done", reason or "epochs", model.best, test
+    )
 
 
 def _train(
@@ -161,9 +172,14 @@ def _train(
 
 
 def _watched(
-    steps: Generator[int, None, Score], what: str, part: Sized, number: int | None, books: Books
-) -> Generator[Record, None, Score]:
-    """Evaluate, saying now and then how far it is."""
+    steps: Generator[int, None, Score],
+    what: str,
+    part: Sized,
+    number: int | None,
+    books: Books,
+    interrupted: Callable[[], bool],
+) -> Generator[Record, None, Score | None]:
+    """Evaluate, saying now and then how far it is; None where it was interrupted."""
     said = time.perf_counter()
     while True:
         try:
@@ -171,6 +187,8 @@ def _watched(
         except StopIteration as finished:
             score: Score = finished.value
             return score
+        if interrupted():
+            return None
         if time.perf_counter() - said >= TICK_S:
             said = time.perf_counter()
             yield from books.settle()
@@ -207,8 +225,8 @@ def _resume(setup: Setup, meter: Meter, run_id: str, past: Past, checkpoint: Che
     return Resume(
         run_id=run_id,
         segment=past.segment,
-        epoch=len(checkpoint.epochs) + 1,
-        step=setup.learner.step,
+        epoch=(epoch := len(checkpoint.epochs) + 1),
+        step=setup.learner.steps_done(epoch),
         started_at=meter.started_at,
         epochs_asked=setup.config.epochs,
         group_hash=setup.facts["group_hash"],
@@ -269,7 +287,7 @@ def _epoch(
     )
 
 
-def _end(run_id: str, meter: Meter, status: str, reason: str, best: Best | None, test: Score | None) -> RunEnd:
+def _end(run_id: str, meter: Meter, status: str, reason: str, best: Chosen | None, test: Score | None) -> RunEnd:
     return RunEnd(
         run_id=run_id,
         status=status,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from greenml.errors import DataError
-from greenml.records import Epoch, Source, from_json, to_json
+from greenml.records import Epoch, Notice, Source, from_json, to_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from greenml.learn.setup import Setup
@@ -38,14 +40,6 @@ class Past:
     gpu_j: float | None
     ram_j: float | None
     source: Source
-
-
-@dataclass(frozen=True, slots=True)
-class Best:
-    """The epoch that validation chose so far."""
-
-    epoch: int
-    val_accuracy: float
 
 
 class Checkpoint:
@@ -77,7 +71,7 @@ class Checkpoint:
         artifact.write(self._path, content)
         self._saved_at = time.monotonic()
 
-    def load(self, past: Past) -> None:
+    def load(self, past: Past) -> Iterator[Notice]:
         """Take the run up where it was left; at its beginning where it left no checkpoint. Raises DataError."""
         from greenml.learn import artifact
 
@@ -88,18 +82,77 @@ class Checkpoint:
                 hint="bring the old data back, or start a new run on the new data",
             )
         if not self._path.exists():
+            if past.epochs:
+                yield Notice(text=f"{self._path} is gone: the training begins anew, on top of what it has used so far")
             return
         found = artifact.read(self._path)
         with artifact.as_written(self._path):
-            self.epochs = [cast("Epoch", from_json(line)) for line in found["epochs"]]
+            run_id, self.epochs = found["run_id"], [cast("Epoch", from_json(line)) for line in found["epochs"]]
             self._setup.learner.load_state(found)
+        if run_id != self._run_id:
+            raise DataError(
+                f"{self._path} is of run {run_id}", hint="bring this run's own back; without one it begins anew"
+            )
 
 
-def best_of(model_file: Path) -> Best | None:
-    """What `model.pt` says of itself: the file is the truth, whenever the process before was killed."""
-    from greenml.learn import artifact
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What validation chose so far."""
 
-    if not model_file.exists():
-        return None
-    found = artifact.read(model_file)
-    return Best(found["epoch"], found["val_accuracy"])
+    epoch: int
+    val_accuracy: float
+    complete: bool
+    """Whether the epoch ran to its end; a budget may stop in its midst."""
+
+
+class Choice:
+    """`model.pt`, the weights that validation chose. The file is the truth, whenever the process before was killed."""
+
+    def __init__(self, path: Path, setup: Setup, run_id: str) -> None:
+        self._path, self._setup, self._run_id = path, setup, run_id
+        self._complete = path.with_name("model.complete.pt")
+        """The choice among whole epochs, where a part of one was better: a run that goes on goes on from it."""
+        self.best: Chosen | None = None
+
+    def improves(self, accuracy: float) -> bool:
+        """Whether this is better than all before; the earlier one of equals stays."""
+        return self.best is None or accuracy > self.best.val_accuracy
+
+    def save(self, epoch: int, accuracy: float, *, complete: bool) -> None:
+        """Keep the averaged weights as they are now. Raises StoreError."""
+        from greenml.learn import artifact
+
+        if self.best and not complete:
+            artifact.copy(self._path, self._complete)
+        self.best = Chosen(epoch, accuracy, complete)
+        setup = self._setup
+        artifact.save(
+            self._path,
+            setup.learner.averaged,
+            setup.description,
+            run_id=self._run_id,
+            **dataclasses.asdict(self.best),
+        )
+
+    def load(self, *, needed: bool) -> None:
+        """What an earlier life chose. Raises DataError where the file is spoilt, or `needed` and gone."""
+        from greenml.learn import artifact
+
+        if not self._path.exists():
+            if needed:
+                raise DataError(
+                    f"{self._path} is gone, and with it the best weights so far",
+                    hint="bring it back, or move checkpoint.pt away too: `--resume` then begins the training anew",
+                )
+            return
+        found = artifact.read(self._path)
+        with artifact.as_written(self._path):
+            self.best = Chosen(found["epoch"], found["val_accuracy"], found["complete"])
+
+    def forget_parts(self) -> None:
+        """The run goes on: what counts from here is the best of its whole epochs."""
+        if self.best and not self.best.complete:
+            self.best = None
+            if self._complete.exists():
+                self._complete.replace(self._path)
+                self.load(needed=True)

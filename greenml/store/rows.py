@@ -86,7 +86,9 @@ def insert(con: duckdb.DuckDBPyConnection, rows: Sequence[Stored]) -> None:
             con.execute(
                 """
                 update run_rows
-                set status = 'running', stop_reason = null, epochs_asked = ?, group_hash = ?, config = ?
+                set status = 'running', stop_reason = null, ended_at = null,
+                    test_accuracy = null, test_loss = null, test_correct = null, test_count = null,
+                    epochs_asked = ?, group_hash = ?, config = ?
                 where run_key = ?
                 """,
                 [row.epochs_asked, row.group_hash, json.dumps(row.config), keys[run_id]],
@@ -149,26 +151,29 @@ def bury(con: duckdb.DuckDBPyConnection, run_id: str) -> None:
     con.execute(
         """
         insert into phase_rows by name
-        with own as (
-            from phase_rows where run_key = (select run_key from run_rows where run_id = $1)
+        with run as (
+            from run_rows where run_id = $1
+        ),
+        own as (
+            from phase_rows where run_key = (select run_key from run)
         ),
         -- A life that was killed before its first phase was stored has lost all that it used.
         unread as (
             from resume_rows
-            where run_key = (select run_key from run_rows where run_id = $1)
-                and segment > (select max(segment) from own)
+            where run_key = (select run_key from run)
+                and segment > coalesce((select max(segment) from own), 0)
             order by segment desc
             limit 1
         )
         select
-            own.run_key,
-            coalesce(any_value(unread.segment), max(own.segment)) as segment,
-            if(any_value(unread.segment) is null, max_by(seq, (own.segment, seq)) + 1, 0) as seq,
+            run.run_key,
+            coalesce(any_value(unread.segment), max(own.segment), 0) as segment,
+            if(any_value(unread.segment) is null, coalesce(max_by(own.seq, (own.segment, own.seq)) + 1, 0), 0) as seq,
             'lost' as name,
-            coalesce(any_value(unread.epoch), max_by(own.epoch, (own.segment, seq))) as epoch,
-            any_value(device) as device,
-            coalesce(any_value(unread.started_at), max(ended_at)) as started_at,
-            coalesce(any_value(unread.started_at), max(ended_at)) as ended_at,
+            coalesce(any_value(unread.epoch), max_by(own.epoch, (own.segment, own.seq))) as epoch,
+            any_value(run.device) as device,
+            coalesce(any_value(unread.started_at), max(own.ended_at), any_value(run.started_at)) as started_at,
+            coalesce(any_value(unread.started_at), max(own.ended_at), any_value(run.started_at)) as ended_at,
             if(max(cpu_source) = 'absent', 0, null) as cpu_j,
             if(max(gpu_source) = 'absent', 0, null) as gpu_j,
             if(max(ram_source) = 'absent', 0, null) as ram_j,
@@ -177,8 +182,8 @@ def bury(con: duckdb.DuckDBPyConnection, run_id: str) -> None:
             if(max(ram_source) = 'absent', 'absent', 'unknown') as ram_source,
             'killed: nothing was read after this moment' as method,
             0 as overlap_s
-        from own left join unread on true
-        group by own.run_key
+        from run left join own on true left join unread on true
+        group by run.run_key
         """,
         [run_id],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import re
@@ -157,6 +158,8 @@ class Store:
 
     def run_id(self, prefix: str, *, of: str = "runs") -> str:
         """The one run whose id starts with `prefix`, of those in the view or table `of`."""
+        if not prefix:
+            raise UsageError("no run given", hint="`greenml runs list` shows the runs")
         known: list[str] = [
             row["run_id"] for row in self.rows(f"select run_id from {of} order by started_at desc, run_id")
         ]
@@ -405,7 +408,7 @@ class Store:
 
     def _draining(self) -> list[Path]:
         """Parts of the spool that a writer has taken, oldest first; those of one that was killed or hindered stay."""
-        return sorted(self.path.parent.glob(f"{self.path.name}.spool.*.draining"))
+        return sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.spool.*.draining"))
 
     def _drain(self, con: duckdb.DuckDBPyConnection) -> None:
         """Store what waits, under the writers' lock, oldest first; at worst it is stored twice."""

@@ -12,7 +12,7 @@ attempts as (
     select
         run_key,
         epoch,
-        sum(epoch_us(ended_at) - epoch_us(started_at)) / 1e6 as all_duration_s,
+        sum(epoch_us(ended_at) - epoch_us(started_at)) filter (name in ('train', 'validate')) / 1e6 as all_duration_s,
         -- sum() skips nulls, and a sum over a gap is not a total.
         if(count(*) = count(cpu_j), sum(cpu_j), null) as all_cpu_j,
         if(count(*) = count(gpu_j), sum(gpu_j), null) as all_gpu_j,

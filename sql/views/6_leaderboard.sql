@@ -8,7 +8,7 @@ with progress as (
         if(count(*) = count(energy_j), sum(energy_j), null) / sum(num_samples) as mean_sample_j,
         max(peak_host_bytes) as most_host_bytes,
         max(peak_device_bytes) as most_device_bytes
-    from epoch_rows
+    from epochs
     group by run_key
 ),
 figures as (
@@ -26,7 +26,7 @@ figures as (
         totals.ram_j,
         totals.duration_s,
         totals.overlap_s,
-        coalesce(totals.source, 'unknown') as worst_source,
+        coalesce(totals.source, 'unknown'::energy_source) as worst_source,
         kwh(totals.total_j) as total_kwh,
         kwh(totals.total_j) * runs.pue * runs.intensity_g_per_kwh as total_co2_g,
         case
