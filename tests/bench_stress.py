@@ -187,6 +187,8 @@ def killed_and_resumed(folder: Path, whole: dict[str, torch.Tensor]) -> list[str
     if found.keys() != whole.keys() or not all(torch.equal(found[key], whole[key]) for key in whole):
         faults.append(f"{run['run_id']}: other weights")
     phases = store.rows("from phases order by segment, seq")
+    if {phase["segment"] for phase in phases if phase["name"] == "lost"} != set(range(phases[-1]["segment"])):
+        faults.append(f"{run['run_id']}: a killed life whose end is not marked as lost")
     for a, b in pairwise(phases):
         if a["segment"] == b["segment"] and (a["ended_at"] != b["started_at"] or a["seq"] + 1 != b["seq"]):
             faults.append(f"{run['run_id']}: a gap after phase {a['segment']}.{a['seq']}")

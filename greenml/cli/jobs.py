@@ -109,6 +109,9 @@ def _train(job: Job, store: Store, folder: Path, screen: Screen, *, quiet: bool)
             if not status:  # before there was a run to speak of
                 raise
             return status, error
+        finally:  # also where a second Ctrl-C, or a bug, ends it at once
+            if pending and status:
+                store.write(pending)
         if meter.trouble:
             screen.note(f"the meter fell silent: {meter.trouble}; what it missed is unknown")
         if meter.deaf:
