@@ -272,7 +272,7 @@ def columns(target: float | None) -> list[Column]:
         Column("", lambda row: "●" if row["on_front"] else ""),
         Column("model", lambda row: row["model"], right=False, shrinks=True),
         Column("name", lambda row: row["name"] or "", right=False, wide=True, shrinks=True),
-        Column("run", lambda row: row["run_id"][:6], right=False),
+        Column("run", lambda row: row["run_id"][:8], right=False, wide=True),
         Column("prec.", lambda row: row["precision"], right=False),
         Column("ep.", lambda row: str(row["epochs"])),
         Column("val %", lambda row: percentage(row["val_accuracy"]), wide=True),
