@@ -24,6 +24,7 @@ import torch
 from bench_store import Figure
 from conftest import GREENML, environment, make_epoch, make_run
 
+from greenml.cli.board import REFRESH_S
 from greenml.store import Store
 
 if TYPE_CHECKING:
@@ -49,11 +50,11 @@ def write_epochs(path: str, run_id: str, num_epochs: str, first: str = "1") -> N
 
 
 def read_always(path: str) -> None:
-    """A board that is drawn again and again, until it is told to stop."""
+    """A board that is drawn again and again, as `board --watch` does, until it is told to stop."""
     store = Store(Path(path))
     while True:
         store.rows("from leaderboard")
-        time.sleep(0.1)
+        time.sleep(REFRESH_S)
 
 
 def started(function: str, *arguments: str, **how: object) -> subprocess.Popen[str]:
