@@ -20,6 +20,8 @@ Optimizer = Literal["adam", "adamw", "sgd"]
 Precision = Literal["fp32", "fp16", "bf16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Augment = Literal["auto", "none", "crop", "crop-flip"]
+Scope = Literal["machine", "process"]
+Tracker = Literal["mlflow", "wandb"]
 
 
 def bounded(default: Any = dataclasses.MISSING, **bounds: float) -> Any:
@@ -64,6 +66,14 @@ class Config:
     carbon_budget: str | None = None
 
     region: str | None = None
+    pue: float = bounded(1.0, ge=1, le=10)
+    meter: str = bounded("codecarbon", min_length=1)
+    scope: Scope = "machine"
+    tdp: float | None = bounded(None, gt=0, le=100_000)
+    sampling_interval: float = bounded(1.0, ge=0.1, le=2)
+    require_meter: bool = False
+
+    log: list[Tracker] = field(default_factory=list)
     name: str | None = None
     tags: list[str] = field(default_factory=list)
 
@@ -73,8 +83,10 @@ STOP_RULES = (
     "epochs", "early_stop", "patience", "min_delta", "target_acc", "time_budget", "energy_budget", "carbon_budget",
 )  # fmt: skip
 """What may change when a run is taken up again."""
-OF_ONE_RUN = ("seed", "name", "tags", "region", "data_dir")
+OF_ONE_RUN = ("seed", "name", "tags", "region", "pue", "data_dir", "sampling_interval", "require_meter", "log")
 """What repeats of one training may differ in."""
+METERED_BY = ("meter", "scope", "tdp")
+"""What repeats share; left out of their hash where it is the default, which it was before there was a choice."""
 UNITS = {"time_budget": units.SECONDS, "energy_budget": units.JOULES, "carbon_budget": units.GRAMS}
 EXAMPLES = {"time_budget": "30m", "energy_budget": "50Wh", "carbon_budget": "20g"}
 DEFAULTS: dict[str, Any] = {
@@ -132,7 +144,11 @@ def quantity(config: Config, key: str) -> float | None:
 
 def group_hash(config: Config, *machine: object) -> str:
     """Equal for configs that differ in nothing but their seed and what they are called, on equal machines."""
-    own = {key: value for key, value in dataclasses.asdict(config).items() if key not in OF_ONE_RUN}
+    own = {
+        key: value
+        for key, value in dataclasses.asdict(config).items()
+        if key not in OF_ONE_RUN and not (key in METERED_BY and value == DEFAULTS[key])
+    }
     return hashlib.sha256(json.dumps([own, *machine], sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -56,47 +56,62 @@ class Intensity:
     """Who publishes the factor."""
     note: str
     """One line for people: "IN-TN: no state factor; India, 713 g/kWh, 2023"."""
+    country: str | None = None
+    """The everyday name of the country; None where it is the average of the world."""
     pue: float = 1.0
     """Power usage effectiveness of the site; multiplies joules into grams, never into joules."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run as it starts: everything asked, resolved and found, before the first batch."""
+    """A run as it starts: everything asked, resolved and found, before the first batch.
+
+    A run that greenml did not train itself knows what it was told, and None of the rest.
+    """
 
     run_id: str
     kind: str
-    """`train`, `trial`, `compress` or `track`."""
+    """`train`, `trial` or `compress`; `track` and `import` for what others trained; `calibrate` for a few steps that a
+    forecast needs, `estimate` for what was never metered."""
     name: str | None
     tags: list[str]
     note: str | None = None
     parent: str | None
     model: str
     dataset: str
-    data_hash: str
-    split_hash: str
-    num_classes: int
-    num_train: int
-    num_val: int
-    num_test: int
-    majority_share: float
+    data_hash: str | None = None
+    split_hash: str | None = None
+    num_classes: int | None = None
+    num_train: int | None = None
+    num_val: int | None = None
+    num_test: int | None = None
+    majority_share: float | None = None
     """Share of the most frequent class in the test split, 0 to 1: what no learning at all would score."""
-    image_size: int
-    resize: str
+    image_size: int | None = None
+    resize: str | None = None
     """The resize policy that was applied, in words."""
-    stem: str
+    stem: str | None = None
     """How the first layers were adapted to small images, in words; `as published` where they were not."""
-    num_parameters: int
-    precision_asked: str
-    precision: str
-    batch_size: int
+    num_parameters: int | None = None
+    precision_asked: str | None = None
+    precision: str | None = None
+    batch_size: int | None = None
     grad_accum: int = 1
     """Batches whose gradients make one step."""
     accumulation: str | None = None
     """In words, whether that equals a step on one large batch; None where nothing is accumulated."""
-    epochs_asked: int
-    seed: int
-    split_seed: int
+    epochs_asked: int | None = None
+    seed: int | None = None
+    split_seed: int | None = None
+    flops_per_sample: int | None = None
+    """Floating-point operations of one forward pass for one sample; a multiplication and an addition are two."""
+    scope: str = "machine"
+    """What the meter counts: the whole `machine`, or the share of this `process` and its children."""
+    metric: str = "accuracy"
+    """What the run is judged by, ..."""
+    goal: str = "max"
+    """... and whether more of it is better (`max`) or less (`min`)."""
+    season: str | None = None
     config: dict[str, Any]
     """Every key, resolved: running it again repeats the run."""
     group_hash: str | None = None
@@ -109,6 +124,8 @@ class Run:
     """How the energy is known: meter and version, method and source per component."""
     intensity: Intensity
     versions: dict[str, str]
+    dependencies_hash: str | None = None
+    """Of every installed package and its version."""
     git_commit: str | None
     git_dirty: bool | None
     command: str
@@ -142,6 +159,12 @@ class Phase:
     """How the joules are known, in one line."""
     error_j: float | None
     """Bound on the error of those components that a counter gave; None where there are none: a model has no bound."""
+    cpu_error_j: float | None = None
+    """The same of one component."""
+    gpu_error_j: float | None = None
+    ram_error_j: float | None = None
+    gpus_j: list[float | None] | None = None
+    """Joules of each GPU, in the order of the run's `meter["gpus"]`; None where no counter tells them apart."""
     overlap_s: float
     """Seconds of this phase during which another greenml meter ran on this machine."""
 
@@ -159,21 +182,24 @@ class Phase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """One pass over the training set: what it learned, and what it cost."""
+    """One pass over the training set: what it learned, and what it cost.
+
+    Of a run that greenml did not train itself, what its program did not say is None.
+    """
 
     run_id: str
     segment: int
     epoch: int
     """From 1."""
-    train_loss: float
-    train_accuracy: float
+    train_loss: float | None
+    train_accuracy: float | None
     """Fraction of the augmented training images classified correctly while training, 0 to 1."""
-    val_loss: float
-    val_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
     """Fraction of the validation split that the averaged weights classify correctly, 0 to 1."""
-    val_correct: int
-    val_count: int
-    lr: float
+    val_correct: int | None
+    val_count: int | None
+    lr: float | None
     duration_s: float
     """Training and validation."""
     cpu_j: float | None
@@ -185,6 +211,10 @@ class Epoch:
     """From the start of the run to the end of this epoch, set-up included."""
     source: Source
     """Of `energy_total_j`."""
+    error_j: float | None = None
+    """Bound on the error of `energy_j`, as for phases."""
+    value: float | None = None
+    """The run's metric, where that is not accuracy."""
     schedule_complete: bool
     """Whether a run of this many epochs would have ended with this checkpoint."""
     num_samples: int | None = None
@@ -218,6 +248,23 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A figure that a program said about itself while it was tracked."""
+
+    run_id: str
+    segment: int
+    seq: int
+    """Counts the figures of a segment, from 0."""
+    epoch: int | None
+    name: str
+    value: float
+    goal: str | None
+    """`max` where more is better, `min` where less is; None where nobody said."""
+    logged_at: datetime
+    """UTC, naive."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
     """A file a run leaves beside the store."""
 
@@ -246,6 +293,11 @@ class RunEnd:
     test_loss: float | None
     test_correct: int | None
     test_count: int | None
+    metric: str = "accuracy"
+    """What the run is judged by; a tracked run may learn that from its program."""
+    goal: str = "max"
+    value: float | None = None
+    """Of `metric` at the end, where that is not accuracy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,10 +321,10 @@ class Notice:
     text: str
 
 
-Record = Run | Resume | Phase | Epoch | Artifact | RunEnd | Progress | Notice
-Stored = Run | Resume | Phase | Epoch | Artifact | RunEnd
+Stored = Run | Resume | Phase | Epoch | Metric | Artifact | RunEnd
+Record = Stored | Progress | Notice
 
-_BY_NAME: dict[str, Any] = {kind.__name__: kind for kind in (Run, Resume, Phase, Epoch, Artifact, RunEnd)}
+_BY_NAME: dict[str, Any] = {kind.__name__: kind for kind in (Run, Resume, Phase, Epoch, Metric, Artifact, RunEnd)}
 
 
 def to_json(record: Stored) -> str:

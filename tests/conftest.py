@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from greenml import cli, console
-from greenml.records import Artifact, Epoch, Intensity, Phase, Resume, Run, RunEnd, Source, new_run_id
+from greenml.records import Artifact, Epoch, Intensity, Metric, Phase, Resume, Run, RunEnd, Source, new_run_id
 from greenml.store import Store
 from greenml.store.rows import INTENSITY_COLUMNS, TABLES
 
@@ -157,6 +157,21 @@ def make_epoch(run_id: str, epoch: int, **changes: Any) -> Epoch:
     return Epoch(**values | changes)
 
 
+def make_metric(run_id: str, seq: int, **changes: Any) -> Metric:
+    """A tracked program says how wrong it is, after its first epoch."""
+    values: dict[str, Any] = {
+        "run_id": run_id,
+        "segment": 0,
+        "seq": seq,
+        "epoch": 1,
+        "name": "mae",
+        "value": 0.5,
+        "goal": "min",
+        "logged_at": STARTED_AT,
+    }
+    return Metric(**values | changes)
+
+
 def make_end(run_id: str, **changes: Any) -> RunEnd:
     """A run that did all its epochs."""
     values: dict[str, Any] = {
@@ -218,6 +233,7 @@ def records(db: Store) -> list[Stored]:
             (Resume, "segment"),
             (Phase, "segment, seq"),
             (Epoch, "segment, epoch"),
+            (Metric, "segment, seq"),
             (Artifact, "name"),
         ):
             rows = db.rows(f"from {TABLES[kind]} where run_key = ? order by {order}", [run["run_key"]])

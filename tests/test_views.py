@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import STARTED_AT, WORLD, make_end, make_epoch, make_phase, make_resume, make_run, record
+from conftest import STARTED_AT, WORLD, make_end, make_epoch, make_metric, make_phase, make_resume, make_run, record
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -321,7 +321,10 @@ def test_groups_keep_to_their_data_their_split_and_their_config(db: Store) -> No
 
 def test_what_was_removed_is_in_no_view(db: Store) -> None:
     record(db, A, [0.9], [1e5])
-    db.write([make_resume(A), Artifact(run_id=A, name="a", path="a", num_bytes=1), make_end(A)])
+    gpus = make_phase(A, 9, cpu_j=0, ram_j=0, gpus_j=[0.0, 0.0])
+    db.write(
+        [make_resume(A), gpus, make_metric(A, 0), Artifact(run_id=A, name="a", path="a", num_bytes=1), make_end(A)]
+    )
     names = [row["view_name"] for row in db.rows("select view_name from duckdb_views() where not internal")]
     kept = {"removed_runs", "phase_totals"}
     assert all(db.rows(f"from {name}") for name in {*names} - kept)

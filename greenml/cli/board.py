@@ -29,6 +29,8 @@ from greenml.errors import StoreError, UsageError, nearest
 from greenml.units import JOULES_PER_KWH, JOULES_PER_WH, format_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.table import Table
 
     from greenml.store import Store
@@ -41,9 +43,11 @@ COUNTS = f"""
     (select count(*) from runs) as _num_runs,
     (select count(*) from runs where {UNFINISHED}) as _num_unfinished
 """
+BEST_FIRST = "if(goal = 'min', -value, value) desc nulls last"
+"""By whatever the runs of a contest are judged by."""
 ORDER = {
-    "acc-per-kwh": "rank nulls last, accuracy desc nulls last",
-    "accuracy": "accuracy desc nulls last",
+    "acc-per-kwh": f"rank nulls last, {BEST_FIRST}",
+    "accuracy": BEST_FIRST,
     "energy": "energy_kwh nulls last",
     "co2": "co2_g nulls last",
     "time": "duration_s nulls last",
@@ -51,9 +55,10 @@ ORDER = {
     "started": "started_at desc",
     "energy-to-acc": "energy_to_acc_kwh nulls last",
 }
+BEST_MEAN_FIRST = "mean_accuracy desc nulls last, if(goal = 'min', -mean_value, mean_value) desc nulls last"
 ORDER_OF_GROUPS = {
-    "acc-per-kwh": "rank nulls last, mean_accuracy desc nulls last",
-    "accuracy": "mean_accuracy desc nulls last",
+    "acc-per-kwh": f"rank nulls last, {BEST_MEAN_FIRST}",
+    "accuracy": BEST_MEAN_FIRST,
     "energy": "mean_energy_kwh nulls last",
     "co2": "mean_co2_g nulls last",
     "time": "mean_duration_s nulls last",
@@ -108,8 +113,12 @@ def board(
 
     def draw() -> tuple[list[Table], list[str]]:
         rows = db.rows(sql, binds)
-        shown, said = (GROUP_COLUMNS, about_groups(rows)) if grouped else (columns(target), about_runs(rows))
-        tables, notes = page(rows, shown)
+        if grouped:
+            tables, notes = page(rows, group_columns)
+            said = about_groups(rows)
+        else:
+            tables, notes = page(rows, lambda metric: columns(metric, target))
+            said = about_runs(rows)
         return tables, [*notes, *said, *left_out(db, rows, everything)]
 
     if json:
@@ -143,23 +152,23 @@ def query_of_runs(
             select count(*) as num_runs
             from ({plain})
             where {finished} and group_hash is not null
-            group by data_hash, split_hash, group_hash
+            group by contest, group_hash
             having count(*) > 1
         )
         select
             chosen.*,
             {"" if target is None else "reached.energy_to_acc_kwh,"}
-            count(*) over contest as _in_contest,
+            count(*) over own as _in_contest,
             (select sum(num_runs)::integer from repeats) as _num_repeats,
             (select count(*) from repeats) as _num_repeated,
-            min(dataset) over contest as _title,
+            min(dataset) over own as _title,
             {COUNTS},
-            row_number() over (contest order by {order}, started_at desc, run_id) as _place
+            row_number() over (own order by {order}, started_at desc, run_id) as _place
         from chosen {joined}
         where {finished}
-        window contest as (partition by data_hash, split_hash)
+        window own as (partition by contest)
         qualify _place <= ?
-        order by _title, data_hash, split_hash, _place
+        order by _title, contest, _place
     """
     return sql, [*values, *more_values, *([] if target is None else [target]), limit]
 
@@ -171,15 +180,15 @@ def query_of_groups(order: str, asked: dict[str, Any], limit: int, everything: b
         with chosen as ({groups})
         select
             *,
-            count(*) over contest as _in_contest,
-            min(dataset) over contest as _title,
+            count(*) over own as _in_contest,
+            min(dataset) over own as _title,
             {COUNTS},
-            row_number() over (contest order by {order}, started_at desc, run_ids) as _place
+            row_number() over (own order by {order}, started_at desc, run_ids) as _place
         from chosen
         where {"true" if everything else "num_unfinished < num_runs"}
-        window contest as (partition by data_hash, split_hash)
+        window own as (partition by contest)
         qualify _place <= ?
-        order by _title, data_hash, split_hash, _place
+        order by _title, contest, _place
     """
     return sql, [*values, limit]
 
@@ -243,64 +252,81 @@ def keep_drawing(draw: Any) -> None:
             return
 
 
-def page(rows: list[Row], shown: list[Column]) -> tuple[list[Table], list[str]]:
-    """A table for each data set and split, and what is to be said about them all."""
-    contests = [list(group) for _, group in itertools.groupby(rows, lambda row: contest(row))]
-    names = [group[0]["_title"] for group in contests]
+def page(rows: list[Row], shown: Callable[[str], list[Column]]) -> tuple[list[Table], list[str]]:
+    """A table for each contest, its columns by what it is judged by, and what is to be said about them all."""
+    contests = [list(group) for _, group in itertools.groupby(rows, lambda row: row["contest"])]
+    titles = [title_of(group[0]) for group in contests]
     tables, notes = [], []
-    for group in contests:
-        title, first = group[0]["_title"], group[0]
-        if names.count(title) > 1:
-            title += f" (data {first['data_hash'][:6]}, split {first['split_hash'][:6]})"
-        tables.append(console.table(shown, group, title=title))
+    for group, title in zip(contests, titles, strict=True):
+        first = group[0]
+        if titles.count(title) > 1:
+            data, split = first["data_hash"], first["split_hash"]
+            title += f" (data {data[:6]}, split {split[:6]})" if data and split else " (data not given)"
+        tables.append(console.table(shown(first["metric"]), group, title=title))
         if more := first["_in_contest"] - len(group):
             notes.append(f"{more:,} more on {title}: --limit")
     sources = {row["source"] for row in rows}
     return tables, notes + [legend for source, (_, legend) in SOURCES.items() if source in sources]
 
 
-def contest(row: Row) -> tuple[str, str]:
-    """Runs are compared on the same images, split in the same way, whatever their data set was called."""
-    return row["data_hash"], row["split_hash"]
+def title_of(row: Row) -> str:
+    """The data set of a contest; where it is not judged by accuracy, or metered by its share, that too."""
+    better = "less" if row["goal"] == "min" else "more"
+    judged = "" if row["metric"] == "accuracy" else f", by {row['metric']}: {better} is better"
+    share = ", metered as the share of its processes" if row["scope"] == "process" else ""
+    return f"{row['_title']}{judged}{share}"
 
 
-def columns(target: float | None) -> list[Column]:
+def reached(metric: str, value: str, accuracy: str) -> Column:
+    """What a row is judged by: a percentage, or a figure in its own unit."""
+    if metric == "accuracy":
+        return Column("acc. %", lambda row: percentage(row[accuracy]))
+    return Column(metric, lambda row: figure(row[value]), shrinks=True)
+
+
+def columns(metric: str, target: float | None) -> list[Column]:
     """What the board shows of a run."""
-    reached = Column(f"Wh to {100 * (target or 0):g} %", lambda row: energy(row["energy_to_acc_kwh"], row["source"]))
+    has_accuracy = metric == "accuracy"
+    to_target = Column(f"Wh to {100 * (target or 0):g} %", lambda row: energy(row["energy_to_acc_kwh"], row["source"]))
     return [
         Column("#", lambda row: str(row["rank"] or UNKNOWN)),
         Column("", lambda row: "●" if row["on_front"] else ""),
         Column("model", lambda row: row["model"], right=False, shrinks=True),
         Column("name", lambda row: row["name"] or "", right=False, wide=True, shrinks=True),
         Column("run", lambda row: row["run_id"][:8], right=False, wide=True),
-        Column("prec.", lambda row: row["precision"], right=False),
+        Column("prec.", lambda row: row["precision"] or UNKNOWN, right=False),
         Column("ep.", lambda row: str(row["epochs"])),
-        Column("val %", lambda row: percentage(row["val_accuracy"]), wide=True),
-        Column("acc. %", lambda row: percentage(row["accuracy"])),
-        *([reached] if target else []),
+        *([Column("val %", lambda row: percentage(row["val_accuracy"]), wide=True)] if has_accuracy else []),
+        reached(metric, "value", "accuracy"),
+        *([to_target] if target and has_accuracy else []),
         Column("Wh", lambda row: energy(row["energy_kwh"], row["source"], row["known_kwh"])),
         Column("g CO2e", lambda row: figure(row["co2_g"])),
         Column("time", lambda row: UNKNOWN if row["duration_s"] is None else format_duration(row["duration_s"])),
-        Column("acc/kWh", lambda row: figure(row["acc_per_kwh"] if row["rank"] else None)),
+        *([Column("acc/kWh", lambda row: figure(row["acc_per_kwh"] if row["rank"] else None))] if has_accuracy else []),
     ]
 
 
-GROUP_COLUMNS = [
-    Column("#", lambda row: str(row["rank"] or UNKNOWN)),
-    Column("model", lambda row: row["model"], right=False, shrinks=True),
-    Column("prec.", lambda row: row["precision"], right=False),
-    Column("seeds", lambda row: ", ".join(map(str, row["seeds"])), right=False, wide=True, shrinks=True),
-    Column("ep.", lambda row: str(row["max_epochs"]), wide=True),
-    Column("n", lambda row: str(row["num_ranked"])),
-    Column("acc. %", lambda row: percentage(row["mean_accuracy"])),
-    Column("±", lambda row: percentage(row["std_accuracy"])),
-    Column("Wh", lambda row: energy(row["mean_energy_kwh"], row["source"])),
-    Column("±", lambda row: energy(row["std_energy_kwh"], "", digits=2)),
-    Column("g CO2e", lambda row: figure(row["mean_co2_g"])),
-    Column("±", lambda row: figure(row["std_co2_g"], digits=2), wide=True),
-    Column("time", lambda row: UNKNOWN if row["mean_duration_s"] is None else format_duration(row["mean_duration_s"])),
-    Column("acc/kWh", lambda row: figure(row["acc_per_kwh"])),
-]
+def group_columns(metric: str) -> list[Column]:
+    """What the board shows of a group of repeats."""
+    has_accuracy = metric == "accuracy"
+    return [
+        Column("#", lambda row: str(row["rank"] or UNKNOWN)),
+        Column("model", lambda row: row["model"], right=False, shrinks=True),
+        Column("prec.", lambda row: row["precision"] or UNKNOWN, right=False),
+        Column("seeds", lambda row: ", ".join(map(str, row["seeds"])), right=False, wide=True, shrinks=True),
+        Column("ep.", lambda row: str(row["max_epochs"]), wide=True),
+        Column("n", lambda row: str(row["num_ranked"])),
+        reached(metric, "mean_value", "mean_accuracy"),
+        *([Column("±", lambda row: percentage(row["std_accuracy"]))] if has_accuracy else []),
+        Column("Wh", lambda row: energy(row["mean_energy_kwh"], row["source"])),
+        Column("±", lambda row: energy(row["std_energy_kwh"], "", digits=2)),
+        Column("g CO2e", lambda row: figure(row["mean_co2_g"])),
+        Column("±", lambda row: figure(row["std_co2_g"], digits=2), wide=True),
+        Column(
+            "time", lambda row: UNKNOWN if row["mean_duration_s"] is None else format_duration(row["mean_duration_s"])
+        ),
+        *([Column("acc/kWh", lambda row: figure(row["acc_per_kwh"]))] if has_accuracy else []),
+    ]
 
 
 def energy(kwh: float | None, source: str, known_kwh: float | None = None, *, digits: int = 3) -> str:

@@ -36,7 +36,7 @@ def repeat(store: Store, seeds: Iterable[int], *, json: bool) -> None:
         console.print_json(store.rows("from leaderboard where list_contains(?, run_id) order by seed", [run_ids]))
         return
     groups = store.rows("from leaderboard_groups where list_has_any(run_ids, ?)", [run_ids])
-    console.out().print(console.table(board.GROUP_COLUMNS, groups))
+    console.out().print(console.table(board.group_columns("accuracy"), groups))
     runs.explain_marks({group["source"] for group in groups})
     for note in board.about_groups(groups):
         console.say(note)

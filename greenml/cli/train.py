@@ -108,6 +108,29 @@ def train(
             default="world average",
         ),
     ] = None,
+    pue: Annotated[
+        float | None, flag("--pue", metavar="X", help="Power usage effectiveness of the site: multiplies CO2.")
+    ] = None,
+    meter: Annotated[
+        str | None, flag("--meter", metavar="NAME", help="codecarbon, counters (no models) or replay:FILE.")
+    ] = None,
+    scope: Annotated[
+        str | None, flag("--scope", metavar="NAME", help="machine, or process: the share of this training.")
+    ] = None,
+    tdp: Annotated[
+        float | None,
+        flag("--tdp", metavar="WATTS", help="Of the CPU, for the power model.", default="what CodeCarbon lists"),
+    ] = None,
+    sampling_interval: Annotated[
+        float | None, flag("--sampling-interval", metavar="SECONDS", help="Between two readings of the meter.")
+    ] = None,
+    require_meter: Annotated[
+        bool | None,
+        typer.Option("--require-meter", help="Exit with 4 where a component cannot be metered.", show_default=False),
+    ] = None,
+    log: Annotated[
+        list[str] | None, typer.Option("--log", metavar="NAME", help="mlflow or wandb, beside the store. Repeatable.")
+    ] = None,
     seed: Annotated[int | None, flag("--seed", metavar="N", help="Of weights, order and augmentation.")] = None,
     repeats: Annotated[
         int, typer.Option("--repeats", min=1, metavar="N", help="Train under N seeds, a run each.", show_default=False)
@@ -160,6 +183,13 @@ def train(
         "num_threads": num_threads,
         "device": device,
         "region": region,
+        "pue": pue,
+        "meter": meter,
+        "scope": scope,
+        "tdp": tdp,
+        "sampling_interval": sampling_interval,
+        "require_meter": require_meter,
+        "log": log or None,
         "seed": seed,
         "name": name,
         "tags": tag or None,
@@ -180,7 +210,7 @@ def train(
     asked = configs.resolve(flags, config)
     from greenml import grid
 
-    intensity = grid.resolve(asked.region)
+    intensity = grid.resolve(asked.region, pue=asked.pue)
     if dry_run:
         _show_plan(asked, intensity, json=json)
         if repeats > 1:

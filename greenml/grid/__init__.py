@@ -15,14 +15,19 @@ from greenml.records import Intensity
 __all__ = ["known_regions", "resolve"]
 
 
-def resolve(region: str | None) -> Intensity:
-    """The nearest factor there is for `region`; the average of the world where none was named or none is near."""
+def resolve(region: str | None, *, pue: float = 1.0) -> Intensity:
+    """The nearest factor there is for `region`; the average of the world where none was named or none is near.
+
+    `pue`, the power usage effectiveness of the site, is kept beside it: it multiplies grams, never joules.
+    """
+    country = None
     if region is None:
         factor = factors.of_world()
         note = f"no --region: {_figures(factor)}; pass --region (IN, US-CA, asia-south1, ...) for your own grid"
     else:
         place = regions.find(region)
         factor = factors.nearest_to(place)
+        country = factors.country_name(place.country)
         note = _note(region.strip(), place, factor)
     return Intensity(
         g_per_kwh=factor.g_per_kwh,
@@ -32,6 +37,8 @@ def resolve(region: str | None) -> Intensity:
         year=factor.year,
         source=factor.source,
         note=note,
+        country=country,
+        pue=pue,
     )
 
 

@@ -54,7 +54,7 @@ class Checkpoint:
     @property
     def accuracies(self) -> list[float]:
         """On validation, epoch by epoch."""
-        return [epoch.val_accuracy for epoch in self.epochs]
+        return [epoch.val_accuracy for epoch in self.epochs if epoch.val_accuracy is not None]
 
     def is_due(self, *, within_epoch: bool) -> bool:
         """Often enough that little is lost, seldom enough that it costs nothing beside the training."""

@@ -112,6 +112,7 @@ def bring_rows(con: duckdb.DuckDBPyConnection, run_ids: list[str], *, later: lis
         ("resume_rows", "", run_ids, "on conflict do nothing"),
         ("phase_rows", ", joules, source", run_ids, "on conflict do nothing"),
         ("epoch_rows", "", run_ids, "on conflict do nothing"),
+        ("metric_rows", "", run_ids, "on conflict do nothing"),
         ("artifact_rows", "", later, "on conflict do update set path = excluded.path, num_bytes = excluded.num_bytes"),
         ("artifact_rows", "", run_ids, "on conflict do nothing"),
     ):

@@ -10,15 +10,22 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from greenml.errors import StoreError
-from greenml.records import Artifact, Epoch, Intensity, Phase, Resume, Run, RunEnd, from_json
+from greenml.records import Artifact, Epoch, Intensity, Metric, Phase, Resume, Run, RunEnd, from_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from greenml.records import Stored
 
-TABLES = {Run: "run_rows", Resume: "resume_rows", Phase: "phase_rows", Epoch: "epoch_rows", Artifact: "artifact_rows"}
-OF_A_RUN = ("resume_rows", "phase_rows", "epoch_rows", "artifact_rows", "totals")
+TABLES = {
+    Run: "run_rows",
+    Resume: "resume_rows",
+    Phase: "phase_rows",
+    Epoch: "epoch_rows",
+    Metric: "metric_rows",
+    Artifact: "artifact_rows",
+}
+OF_A_RUN = ("resume_rows", "phase_rows", "epoch_rows", "metric_rows", "artifact_rows", "totals")
 INTENSITY_COLUMNS = {
     "g_per_kwh": "intensity_g_per_kwh",
     "level": "intensity_level",

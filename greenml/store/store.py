@@ -17,6 +17,7 @@ import duckdb
 
 from greenml.errors import StoreError, UsageError, nearest
 from greenml.records import to_json
+from greenml.resources import shipped
 from greenml.store import schema
 from greenml.store.merging import PLAN, Merged, attach, bring_rows, copy_whole, files_in
 from greenml.store.rows import CHOSEN, OF_A_RUN, UNREADABLE, bury, insert, restore, restored, select, transaction
@@ -468,12 +469,13 @@ class Store:
         if dead and not self.spooled():
             names = ", ".join(f"'{run_id}'" for run_id in dead)
             con.execute(
-                f"""
-                create or replace temp view runs as
-                select * exclude (removed_at) replace (if(run_id in ({names}), 'crashed', status) as status)
-                from run_rows
-                where removed_at is null
-                """
+                (shipped("sql") / "views" / "0_runs.sql")
+                .read_text(encoding="utf-8")
+                .replace("create or replace view", "create or replace temp view")
+                .replace(
+                    "from run_rows",
+                    f"from (select * replace (if(run_id in ({names}), 'crashed', status) as status) from run_rows)",
+                )
             )
 
 

@@ -18,7 +18,11 @@ select
     phase_rows.ram_source,
     phase_rows.source,
     phase_rows.method,
+    phase_rows.cpu_error_j,
+    phase_rows.gpu_error_j,
+    phase_rows.ram_error_j,
     phase_rows.error_j,
+    phase_rows.gpus_j,
     phase_rows.overlap_s,
     phase_rows.run_key
 from phase_rows

@@ -1,12 +1,26 @@
 -- One row per run: everything it took, from the first reading of the meter to the last, summed from its phases.
 create or replace view phase_totals as
-with sums as (
+with lives as (
+    select
+        run_key,
+        -- A counter's error sits at the two ends of a stretch: what lies between cancels out.
+        arg_min(error_j, seq) + arg_max(error_j, seq) as ends_j
+    from phase_rows
+    group by run_key, segment
+),
+bounds as (
+    select run_key, sum(ends_j) as error_j
+    from lives
+    group by run_key
+),
+sums as (
     select
         run_key,
         sum(epoch_us(ended_at) - epoch_us(started_at)) / 1e6 as duration_s,
         sum(cpu_j) as known_cpu_j,
         sum(gpu_j) as known_gpu_j,
         sum(ram_j) as known_ram_j,
+        sum(joules) filter (name = 'setup') as setup_j,
         max(cpu_source) as worst_cpu_source,
         max(gpu_source) as worst_gpu_source,
         max(ram_source) as worst_ram_source,
@@ -25,8 +39,11 @@ select
     worst_cpu_source as cpu_source,
     worst_gpu_source as gpu_source,
     worst_ram_source as ram_source,
+    bounds.error_j,
+    sums.setup_j,
     total_overlap_s as overlap_s
-from sums;
+from sums
+join bounds using (run_key);
 
 -- One row per run: the same, kept, with its sum.
 create or replace view run_totals as
@@ -42,6 +59,8 @@ select
     totals.gpu_source,
     totals.ram_source,
     greatest(totals.cpu_source, totals.gpu_source, totals.ram_source) as source,
+    totals.error_j,
+    totals.setup_j,
     totals.overlap_s,
     totals.run_key
 from totals

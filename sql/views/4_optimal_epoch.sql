@@ -3,7 +3,7 @@ create or replace view optimal_epoch as
 with complete as (
     select run_key, run_id, epoch, val_accuracy, energy_total_j
     from epochs
-    where schedule_complete
+    where schedule_complete and val_accuracy is not null
 ),
 best as (
     select

@@ -1,4 +1,4 @@
--- One row per run: what it reached, what it took, and its place among runs on the same data and split.
+-- One row per run: what it reached, what it took and how that is known, and its place among the runs of its contest.
 create or replace view leaderboard as
 with progress as (
     select
@@ -24,18 +24,29 @@ figures as (
         totals.cpu_j,
         totals.gpu_j,
         totals.ram_j,
+        totals.cpu_source,
+        totals.gpu_source,
+        totals.ram_source,
+        totals.error_j,
+        totals.setup_j,
         totals.duration_s,
         totals.overlap_s,
+        (runs.meter ->> '$.idle.watts')::double as idle_w,
         coalesce(totals.source, 'unknown'::energy_source) as worst_source,
         kwh(totals.total_j) as total_kwh,
         kwh(totals.total_j) * runs.pue * runs.intensity_g_per_kwh as total_co2_g,
         case
             when runs.status in ('running', 'waiting') then 'still running'
             when runs.status in ('paused', 'crashed', 'failed') then runs.status
+            when runs.kind = 'calibrate' then 'a calibration, not a training'
+            when runs.kind = 'estimate' then 'never metered'
+            -- What learns nothing has a fine ratio, and an error divided by energy gets better when more is used.
+            when runs.metric <> 'accuracy' then 'only accuracy is ranked per kWh'
             when runs.test_accuracy is null then 'no test accuracy'
             when totals.total_j is null then 'energy partly unknown'
             when totals.total_j <= 0 then 'no energy was metered'
             when totals.overlap_s > 0 then 'shared the machine with another metered run'
+            when runs.num_classes is null or runs.test_count is null then 'not known to be above chance'
             when not clearly_learned(
                 runs.test_accuracy, runs.test_count, guessing(runs.num_classes, runs.majority_share)
             ) then 'not clearly above chance'
@@ -62,8 +73,15 @@ select
     stop_reason,
     model,
     dataset,
+    country,
+    season,
     data_hash,
     split_hash,
+    contest,
+    scope,
+    metric,
+    goal,
+    if(metric = 'accuracy', test_accuracy, value) as value,
     precision,
     batch_size,
     grad_accum,
@@ -80,6 +98,17 @@ select
     kwh(cpu_j) as cpu_kwh,
     kwh(gpu_j) as gpu_kwh,
     kwh(ram_j) as ram_kwh,
+    cpu_source,
+    gpu_source,
+    ram_source,
+    meter ->> '$.cpu.method' as cpu_method,
+    meter ->> '$.gpu.method' as gpu_method,
+    meter ->> '$.ram.method' as ram_method,
+    kwh(error_j) as error_kwh,
+    kwh(setup_j) as setup_kwh,
+    setup_j / nullif(total_j, 0) as setup_share,
+    idle_w,
+    kwh(total_j - idle_w * duration_s) as above_idle_kwh,
     total_co2_g as co2_g,
     duration_s,
     overlap_s,
@@ -90,12 +119,18 @@ select
     points_per_kg as acc_per_kg,
     if(
         reason is null,
-        rank() over (partition by data_hash, split_hash, reason is null order by points_per_kwh desc),
+        rank() over (partition by contest, reason is null order by points_per_kwh desc),
         null
     ) as rank,
     reason as unranked,
     run_key in (select run_key from pareto_front) as on_front,
     worst_source as source,
+    pue,
+    intensity_g_per_kwh,
+    intensity_level,
+    intensity_year,
+    intensity_source,
+    region_asked,
     region_used,
     started_at,
     ended_at

@@ -10,9 +10,13 @@ with members as (
 ),
 figures as (
     select
-        data_hash,
-        split_hash,
+        contest,
         repeated,
+        any_value(data_hash) as common_data_hash,
+        any_value(split_hash) as common_split_hash,
+        any_value(scope) as common_scope,
+        any_value(metric) as common_metric,
+        any_value(goal) as common_goal,
         arg_min(model, (started_at, run_id)) as first_model,
         arg_min(dataset, (started_at, run_id)) as first_dataset,
         arg_min(precision, (started_at, run_id)) as first_precision,
@@ -21,9 +25,10 @@ figures as (
         count(*) as total_runs,
         count(*) filter (where counts) as counted_runs,
         count(*) filter (where status in ('running', 'waiting', 'paused', 'crashed', 'failed')) as unfinished_runs,
-        list(seed order by started_at, run_id) as all_seeds,
+        coalesce(list(seed order by started_at, run_id) filter (seed is not null), []) as all_seeds,
         list(run_id order by started_at, run_id) as all_run_ids,
         max(epochs) as most_epochs,
+        avg(value) as average_value,
         avg(accuracy) filter (where counts) as average_accuracy,
         -- On a CPU one seed gives one accuracy: that it came out twice says nothing about the spread.
         if(
@@ -36,11 +41,13 @@ figures as (
         avg(co2_g) filter (where counts) as average_co2_g,
         stddev_samp(co2_g) filter (where counts) as spread_co2_g,
         avg(duration_s) filter (where counts) as average_s,
+        -- Runs so short that setting up outweighs them say more together than each alone.
+        sum(setup_kwh) / nullif(sum(energy_kwh), 0) as common_setup_share,
         -- Of what the means are made of, where there are means.
         coalesce(max(source) filter (where counts), max(source)) as worst_source,
         min(started_at) as first_started_at
     from members
-    group by data_hash, split_hash, repeated
+    group by contest, repeated
 ),
 ratios as (
     select
@@ -51,8 +58,13 @@ ratios as (
 select
     first_model as model,
     first_dataset as dataset,
-    data_hash,
-    split_hash,
+    common_data_hash as data_hash,
+    common_split_hash as split_hash,
+    contest,
+    common_scope as scope,
+    common_metric as metric,
+    common_goal as goal,
+    average_value as mean_value,
     first_precision as precision,
     first_device as device,
     all_tags as tags,
@@ -72,10 +84,11 @@ select
     average_co2_g as mean_co2_g,
     spread_co2_g as std_co2_g,
     average_s as mean_duration_s,
+    common_setup_share as setup_share,
     points_per_kwh as acc_per_kwh,
     if(
         counted_runs > 0,
-        rank() over (partition by data_hash, split_hash, counted_runs > 0 order by points_per_kwh desc),
+        rank() over (partition by contest, counted_runs > 0 order by points_per_kwh desc),
         null
     ) as rank,
     worst_source as source,

@@ -1,0 +1,1 @@
+"""What a run will have cost when it ends, with an interval."""

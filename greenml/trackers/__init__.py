@@ -1,0 +1,1 @@
+"""The rows of a run, also for MLflow and Weights & Biases."""

@@ -1,0 +1,20 @@
+-- One row per phase and GPU: what each device used.
+create or replace view gpu_phases as
+with numbered as (
+    select run_key, segment, seq, name, epoch, gpu_source, unnest(range(len(gpus_j))) as gpu, unnest(gpus_j) as joules
+    from phase_rows
+    where gpus_j is not null
+)
+select
+    runs.run_id,
+    numbered.segment,
+    numbered.seq,
+    numbered.name,
+    numbered.epoch,
+    numbered.gpu,
+    runs.meter -> '$.gpus' ->> numbered.gpu::integer as device,
+    numbered.joules,
+    if(numbered.joules is null, 'unknown', numbered.gpu_source) as source,
+    numbered.run_key
+from numbered
+join runs using (run_key);
