@@ -15,8 +15,8 @@ import pytest
 
 from greenml import cli, console
 from greenml.records import Artifact, Epoch, Intensity, Metric, Phase, Resume, Run, RunEnd, Source, new_run_id
-from greenml.store import Store
-from greenml.store.rows import INTENSITY_COLUMNS, TABLES
+from greenml.store import Store, intensity_of
+from greenml.store.rows import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -227,8 +227,7 @@ def records(db: Store) -> list[Stored]:
 
     found: list[Stored] = []
     for run in db.rows("from run_rows order by run_key"):
-        intensity = {name: run[INTENSITY_COLUMNS.get(name, name)] for name in Intensity.__dataclass_fields__}
-        found.append(taken(Run, run | {"intensity": Intensity(**intensity)}))
+        found.append(taken(Run, run | {"intensity": intensity_of(run)}))
         for kind, order in (
             (Resume, "segment"),
             (Phase, "segment, seq"),
