@@ -8,7 +8,7 @@ from greenml import config as configs
 from greenml.cli.jobs import Job
 from greenml.errors import UsageError
 from greenml.records import Source
-from greenml.run import Past, budget_rule, stop_rule
+from greenml.run import Past, budget_rule, limits, stop_rule
 from greenml.store import intensity_of
 from greenml.units import format_duration
 
@@ -84,7 +84,7 @@ def _refuse_what_is_done(job: Job, past: Past, accuracies: Sequence[float]) -> N
     """A run that ended by its rules goes on only where these have changed."""
     rule = (
         stop_rule(job.config, accuracies)
-        or budget_rule(job.config, job.intensity, past.duration_s, past.known_j)
+        or budget_rule(limits(job.config), job.intensity, past.duration_s, past.known_j)
         or ("epochs" if len(accuracies) >= job.config.epochs else None)
     )
     if rule:
