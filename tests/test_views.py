@@ -439,3 +439,12 @@ def test_every_gpu_has_its_row(db: Store) -> None:
         (1, "one", 1.0, "measured"),
         (1, "two", None, "unknown"),
     ]
+
+
+def test_pue_multiplies_grams_and_never_joules(db: Store) -> None:
+    record(db, A, [0.9], [3.6e6])
+    record(db, B, [0.9], [3.6e6], intensity=replace(WORLD, pue=1.5))
+
+    rows = db.rows("select energy_kwh, co2_g, pue from leaderboard order by run_id")
+    assert [tuple(row.values()) for row in rows] == [(1.0, 475.0, 1.0), (1.0, 712.5, 1.5)]
+    assert [row["co2_g"] for row in db.rows("from epochs order by run_id")] == [475.0, 712.5]
