@@ -269,6 +269,25 @@ def db(tmp_path: Path) -> Store:
     return store
 
 
+# The machine
+
+
+def make_powercap(root, domains):
+    """A folder as /sys/class/powercap: {"intel-rapl:0": ("package-0", joules), "intel-rapl:0:0": ("core", joules)}."""
+    for folder, (name, joules) in domains.items():
+        place = root / folder
+        place.mkdir(parents=True)
+        (place / "name").write_text(f"{name}\n")
+        (place / "max_energy_range_uj").write_text("262143328850\n")
+        count(place, joules)
+    return root
+
+
+def count(domain, joules):
+    """The counter of a domain shows this much."""
+    (domain / "energy_uj").write_text(f"{round(joules * 1e6)}\n")
+
+
 # The command
 
 GREENML = str(Path(sys.executable).with_name("greenml"))
