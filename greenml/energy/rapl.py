@@ -155,8 +155,10 @@ class RaplCounters:
         return {name: Component(Source.MEASURED, _method(name, parts), PERIOD_S) for name, parts in self._sums.items()}
 
 
-def open_counters(root: Path = POWERCAP, *, clock: Callable[[], float] = time.monotonic) -> RaplCounters | None:
-    """The counters of this machine; None where it shows none. Memory without a readable counter is left out.
+def open_counters(root: Path | None = None, *, clock: Callable[[], float] = time.monotonic) -> RaplCounters | None:
+    """The counters of this machine (in `root` instead of `POWERCAP`); None where it shows none.
+
+    Memory without a readable counter is left out.
 
     Raises SensorError where they are there and those of the processor cannot be read: half of it is no total.
     """
@@ -165,7 +167,7 @@ def open_counters(root: Path = POWERCAP, *, clock: Callable[[], float] = time.mo
         return None
     counted = {name: counted_once(domains, name) for name in ("cpu", "ram")}
     if not counted["cpu"]:
-        raise SensorError(f"RAPL shows no package of the processor in {root}")
+        raise SensorError(f"RAPL shows no package of the processor in {root or POWERCAP}")
     sums = {}
     for name, parts in counted.items():
         try:
@@ -179,9 +181,9 @@ def open_counters(root: Path = POWERCAP, *, clock: Callable[[], float] = time.mo
     return RaplCounters(sums)
 
 
-def find_domains(root: Path = POWERCAP) -> list[Domain]:
+def find_domains(root: Path | None = None) -> list[Domain]:
     """Everything that RAPL shows of this machine, readable or not, in the order of its numbers."""
-    folders = sorted(root.glob("intel-rapl*:*"), key=_order)
+    folders = sorted((root or POWERCAP).glob("intel-rapl*:*"), key=_order)
     names = {folder.name: _name(folder) for folder in folders}
     return [
         Domain(folder, names[folder.name], names.get(_parent(folder.name), names[folder.name])) for folder in folders
