@@ -33,6 +33,13 @@ class StoreError(GreenMLError):
     stop_reason = "disk"
 
 
+class MeterError(GreenMLError):
+    """A component that cannot be metered, where the user will not have it unknown."""
+
+    exit_code = 4
+    stop_reason = "meter"
+
+
 class DataError(GreenMLError):
     """The data cannot be had or read."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from greenml import console
 from greenml.cli import runs
 from greenml.cli.screen import Screen
-from greenml.errors import GreenMLError
+from greenml.errors import GreenMLError, MeterError
 from greenml.records import Artifact, Notice, Phase, Progress, Resume, Run, RunEnd
 from greenml.units import JOULES_PER_KWH, format_energy
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from greenml.config import Config
+    from greenml.energy import Meter, Settings
     from greenml.records import Intensity, Stored
     from greenml.run import Past
     from greenml.store import Store
@@ -76,13 +77,14 @@ def _train(job: Job, store: Store, folder: Path, screen: Screen, *, quiet: bool)
     """Run it, storing and showing every record; the status it ended with, and the error of a run that failed."""
     from greenml import energy, run
 
+    segment = job.past.segment if job.past else 0
+    metering = energy.open_meter(job.run_id, segment=segment, settings=meter_settings(job.config))
     screen.note(f"run {job.run_id} · {job.intensity.note}")
+    if ignored := energy.ignored_settings():
+        screen.note(ignored, always=True)
     pending: list[Stored] = []
     status, written = "", time.monotonic()
-    with (
-        _until_interrupted(quiet=quiet) as (interrupted, begun),
-        energy.open_meter(job.run_id, segment=job.past.segment if job.past else 0) as meter,
-    ):
+    with _until_interrupted(quiet=quiet) as (interrupted, begun), metering as meter:
         records = run.train(
             job.config,
             meter,
@@ -113,10 +115,26 @@ def _train(job: Job, store: Store, folder: Path, screen: Screen, *, quiet: bool)
             if pending and status:
                 store.write(pending)
         if meter.trouble:
-            screen.note(f"the meter fell silent: {meter.trouble}; what it missed is unknown")
+            screen.note(f"the meter lost something: {meter.trouble}; what it missed is unknown")
         if meter.deaf:
             screen.note(f"whether another run shared this machine is not known: {meter.deaf}")
-    return status, None
+        return status, _missed(meter) if job.config.require_meter else None
+
+
+def meter_settings(config: Config) -> Settings:
+    """How a run of `config` is metered."""
+    from greenml.energy import Settings
+
+    return Settings(meter=config.meter, scope=config.scope, tdp_w=config.tdp, interval_s=config.sampling_interval)
+
+
+def _missed(meter: Meter) -> MeterError | None:
+    """What --require-meter says of a run that is over, and of which not everything is known."""
+    try:
+        meter.require()
+    except MeterError as error:
+        return error
+    return None
 
 
 @contextmanager

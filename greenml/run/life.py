@@ -47,8 +47,9 @@ def train(
 
     Leaves in `folder` `config.yaml`, `model.pt` (the weights that validation chose) and `checkpoint.pt`, from which
     the run goes on when it is called with its `past`. `interrupted` is asked after every batch; the run then ends in
-    good order, without a test. Raises UsageError for what cannot be trained and DataError for what cannot be read;
-    after the RunEnd, TrainingError when the loss leaves the numbers or memory ends, StoreError when the disk is full.
+    good order, without a test. Raises UsageError for what cannot be trained, MeterError for what cannot be metered and
+    must be, and DataError for what cannot be read; after the RunEnd, TrainingError when the loss leaves the numbers or
+    memory ends, StoreError when the disk is full.
     """
     from greenml.learn import artifact, precision
     from greenml.learn.loop import evaluate
@@ -57,6 +58,8 @@ def train(
     meter.wait_until_ready()
     device = precision.pick_device(config.device)
     meter.attach(device.type, lambda: precision.synchronize(device))
+    if config.require_meter:
+        meter.require()
     setup = yield from prepare(config, device)
     learner, books = setup.learner, Books(meter, past)
     budgets = Budgets(config, meter, intensity, past)
@@ -202,6 +205,7 @@ def _begin(setup: Setup, meter: Meter, intensity: Intensity, run_id: str) -> Run
         seed=config.seed,
         split_seed=config.split_seed,
         config=dataclasses.asdict(config),
+        scope=config.scope,
         meter=meter.describe(),
         intensity=intensity,
         versions=environment.versions(),
