@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from greenml import config as configs
+from greenml import trackers
 from greenml.cli.jobs import Job
 from greenml.errors import UsageError
 from greenml.records import Intensity, Source
@@ -43,6 +44,7 @@ def take_up(store: Store, run_id: str, changes: dict[str, Any]) -> Job:
             f"run {run_id} has diverged, and would do so again", hint="start a new one with a smaller --lr"
         )
     config = configs.validate({key: run["config"][key] for key in configs.KEYS if key in run["config"]} | changes)
+    trackers.check(config.log)
     named: dict[str, Any] = {
         field.name: run.get(f"intensity_{field.name}", run.get(field.name)) for field in dataclasses.fields(Intensity)
     }
