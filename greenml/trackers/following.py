@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SERIES = "GREENML_SERIES"
 """The environment variable in which the runs of one `--repeats` find what they have in common."""
+AT_ONCE_S = 2.0
+"""After so long, who waits at the end of a run hears for what."""
 ROOM = 1000
 """Records that wait for a tracker which is slow; what comes after them is lost to it."""
 PATIENCE_S = 30.0
@@ -58,7 +60,9 @@ class Following:
             for follower in self._followers:
                 follower.finish()
             for follower in self._followers:
-                follower.wait()
+                if not follower.wait(AT_ONCE_S):
+                    self._say(f"waiting for {follower.name}; Ctrl-C does not wait", False)
+                    follower.wait()
         except KeyboardInterrupt:
             self._say("not waiting for trackers any longer", True)
         finally:
@@ -119,21 +123,28 @@ class _Follower:
         with suppress(queue.Full):
             self._outbox.put_nowait(None)
 
-    def wait(self) -> None:
-        """For a run that has ended, until it is told, or patience ends. One that was cut off is told of by itself."""
+    def wait(self, limit_s: float | None = None) -> bool:
+        """Until a run that has ended is told, or patience ends; False where only `limit_s` has.
+
+        A run that was cut off is told of by itself.
+        """
         if not self._has_ended:
-            return
+            return True
+        left_s = max(0.0, self._deadline - time.monotonic())
         try:
-            code = self._process.wait(max(0.0, self._deadline - time.monotonic()))
+            code = self._process.wait(left_s if limit_s is None else min(limit_s, left_s))
         except subprocess.TimeoutExpired:
-            self._trouble(f"no answer within {self._patience_s:.0f} s; not everything of this run is there")
-            return
+            if limit_s is not None and limit_s < left_s:
+                return False
+            self._trouble(f"no answer within {self._patience_s:.0f} s; given up, and not all of this run is there")
+            return True
         if code:
             self._stderr.seek(0)
             last = self._stderr.read().decode(errors="replace").strip().rpartition("\n")[2]
             self._trouble(f"ended with exit code {code}: {last}")
         if self._num_lost:
             self._trouble(f"too slow for this run: {self._num_lost} of its rows are not there")
+        return True
 
     def stop(self) -> None:
         """Nothing of it stays, but for a run that was cut off: its tracker may say so, and ends by itself."""
