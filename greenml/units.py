@@ -77,6 +77,11 @@ def format_bytes(num_bytes: float | None) -> str:
     return format_quantity(num_bytes, ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")))
 
 
+def format_flops(num_flops: float | None) -> str:
+    """Floating-point operations -> "38.2 MFLOPs", "1.82 GFLOPs"; None -> "unknown"."""
+    return format_quantity(num_flops, ((1e12, "TFLOPs"), (1e9, "GFLOPs"), (1e6, "MFLOPs"), (1e3, "kFLOPs")))
+
+
 def format_duration(seconds: float | None) -> str:
     """Seconds -> "850 ms", "42.0 s", "3:07", "1:02:45"; None -> "unknown"."""
     if seconds is None:

@@ -12,7 +12,7 @@ from greenml.cli import runs as shown
 from greenml.cli.options import RunsArgument, StoreOption
 from greenml.cli.share import chosen_ids
 from greenml.errors import DataError
-from greenml.records import Epoch, Intensity, Metric, Run
+from greenml.records import Epoch, Metric, Run
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -57,11 +57,10 @@ def log(
 
 def stored(db: Store, run_id: str) -> list[Told]:
     """What the store knows of a run, as it was told when it happened, with the times at which its epochs ended."""
+    from greenml.store import intensity_of
+
     of_run = [run_id]
     [row] = db.rows("from runs where run_id = ?", of_run)
-    parts: dict[str, Any] = {
-        field.name: row.get(f"intensity_{field.name}", row.get(field.name)) for field in dataclasses.fields(Intensity)
-    }
     ended = db.rows("select epoch, max(ended_at) as ended_at from phases where run_id = ? group by epoch", of_run)
     ends = {phase["epoch"]: phase["ended_at"] for phase in ended}
     epochs = [_taken(Epoch, epoch) for epoch in db.rows("from epochs where run_id = ? order by epoch", of_run)]
@@ -69,7 +68,7 @@ def stored(db: Store, run_id: str) -> list[Told]:
         _taken(Metric, metric) for metric in db.rows("from metrics where run_id = ? order by segment, seq", of_run)
     ]
     return [
-        (_taken(Run, row | {"intensity": Intensity(**parts)}), None),
+        (_taken(Run, row | {"intensity": intensity_of(row)}), None),
         *((epoch, ends.get(epoch.epoch)) for epoch in epochs),
         *((metric, None) for metric in metrics),
     ]

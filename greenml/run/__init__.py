@@ -3,6 +3,6 @@
 from greenml.run.books import EPOCH_PHASES
 from greenml.run.life import train
 from greenml.run.past import Past
-from greenml.run.stops import budget_rule, stop_rule
+from greenml.run.stops import budget_rule, limits, stop_rule
 
-__all__ = ["EPOCH_PHASES", "Past", "budget_rule", "stop_rule", "train"]
+__all__ = ["EPOCH_PHASES", "Past", "budget_rule", "limits", "stop_rule", "train"]

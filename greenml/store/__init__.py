@@ -5,7 +5,8 @@ written in time goes to a spool beside the store, which the next writer, of what
 """
 
 from greenml.store.merging import Merged
+from greenml.store.rows import intensity_of
 from greenml.store.schema import utc_now
 from greenml.store.store import Store, resolve_path
 
-__all__ = ["Merged", "Store", "resolve_path", "utc_now"]
+__all__ = ["Merged", "Store", "intensity_of", "resolve_path", "utc_now"]
