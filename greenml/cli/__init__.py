@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from greenml import __version__, console
-from greenml.cli import board, doctor, rm, runs, share, train
+from greenml.cli import board, doctor, log, rm, runs, share, train
 from greenml.errors import GreenMLError, UsageError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def greenml(
 app.command()(train.train)
 app.command()(board.board)
 app.command()(doctor.doctor)
-for command in (rm.rm, rm.restore, share.export, share.merge):
+for command in (rm.rm, rm.restore, share.export, share.merge, log.log):
     runs.app.command()(command)
 app.add_typer(runs.app, name="runs")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import threading
@@ -10,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from greenml import console
-from greenml.cli import runs
+from greenml import console, trackers
+from greenml.cli import log, runs
 from greenml.cli.screen import Screen
 from greenml.errors import GreenMLError, MeterError
 from greenml.records import Artifact, Notice, Phase, Progress, Resume, Run, RunEnd
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 
     from greenml.config import Config
     from greenml.energy import Meter, Settings
-    from greenml.records import Intensity, Stored
+    from greenml.records import Epoch, Intensity, Metric, Stored
     from greenml.run import Past
     from greenml.store import Store
+    from greenml.trackers import Following
 
 INTERRUPTED = 130
 
@@ -48,33 +50,43 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) 
 
     Raises what ended the run, SystemExit(130) where that was an interruption, and StoreError where rows still wait.
     """
-    with Screen(folder, job.config.epochs, job.intensity, quiet=quiet) as screen:
-        status, error = _train(job, store, folder, screen, quiet=quiet)
-        if waiting := store.unstored():
-            if error:
-                screen.note(f"{waiting}\n{waiting.hint}", always=True)
-            raise error or waiting
-        known = runs.everything(store, job.run_id)
-        try:
-            trouble = _leave_files(store, known, folder)
-        except OSError as what:
-            trouble = f"not all files of this run could be written: {what}"
-        if trouble:
-            screen.note(trouble, always=True)
-        if status == "interrupted":
-            screen.note(f"to go on from here: greenml train --resume {job.run_id[:8]}", always=True)
-    if error:
-        raise error
-    if json:
-        console.print_json(store.rows("from leaderboard where run_id = ?", [job.run_id]))
-    else:
-        console.out().print(console.facts([("run", job.run_id), *runs.headline(known), ("files", f"{folder}/")]))
+    screen = Screen(folder, job.config.epochs, job.intensity, quiet=quiet)
+    before = log.stored(store, job.run_id) if job.past and job.config.log else []
+    with trackers.Following(job.config.log, lambda text, matters: screen.note(text, always=matters)) as following:
+        with screen:
+            status, error = _train(job, store, folder, screen, following, before, quiet=quiet)
+            if waiting := store.unstored():
+                following.show(trackers.Ending(run_id=job.run_id, status=status, ended_at=None, summary=None, files=[]))
+                if error:
+                    screen.note(f"{waiting}\n{waiting.hint}", always=True)
+                raise error or waiting
+            known = runs.everything(store, job.run_id)
+            try:
+                trouble = _leave_files(store, known, folder)
+            except OSError as what:
+                trouble = f"not all files of this run could be written: {what}"
+            if trouble:
+                screen.note(trouble, always=True)
+            following.show(log.ending(known, folder))
+            if status == "interrupted":
+                screen.note(f"to go on from here: greenml train --resume {job.run_id[:8]}", always=True)
+        if error:
+            raise error
+        if json:
+            console.print_json(store.rows("from leaderboard where run_id = ?", [job.run_id]))
+        else:
+            console.out().print(console.facts([("run", job.run_id), *runs.headline(known), ("files", f"{folder}/")]))
     if status == "interrupted":
         raise SystemExit(INTERRUPTED)
 
 
-def _train(job: Job, store: Store, folder: Path, screen: Screen, *, quiet: bool) -> tuple[str, GreenMLError | None]:
-    """Run it, storing and showing every record; the status it ended with, and the error of a run that failed."""
+def _train(
+    job: Job, store: Store, folder: Path, screen: Screen, following: Following, before: list[log.Told], *, quiet: bool
+) -> tuple[str, GreenMLError | None]:
+    """Run it, storing and showing every record; the status it ended with, and the error of a run that failed.
+
+    `before` is what the store knows of a run that is taken up again: trackers may have missed some of it.
+    """
     from greenml import energy, run
 
     segment = job.past.segment if job.past else 0
@@ -97,6 +109,10 @@ def _train(job: Job, store: Store, folder: Path, screen: Screen, *, quiet: bool)
         try:
             for record in records:
                 screen.show(record)
+                if isinstance(record, Resume):
+                    for earlier, at in before:
+                        following.show(_as_resumed(earlier, record), at)
+                following.show(record)
                 if not isinstance(record, Progress | Notice):
                     pending.append(record)
                 weighty = isinstance(record, Run | Resume | RunEnd) or (isinstance(record, Phase) and record.seq == 0)
@@ -148,6 +164,15 @@ def _missed(meter: Meter) -> MeterError | None:
     except MeterError as error:
         return error
     return None
+
+
+def _as_resumed(earlier: Run | Epoch | Metric, resume: Resume) -> Run | Epoch | Metric:
+    """A run, as it is since it was taken up again."""
+    if not isinstance(earlier, Run):
+        return earlier
+    return dataclasses.replace(
+        earlier, config=resume.config, hardware=resume.hardware, meter=resume.meter, versions=resume.versions
+    )
 
 
 @contextmanager

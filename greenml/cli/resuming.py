@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from greenml import config as configs
+from greenml import trackers
 from greenml.cli.jobs import Job
 from greenml.errors import UsageError
 from greenml.records import Source
@@ -50,6 +51,7 @@ def take_up(store: Store, run_id: str, changes: dict[str, Any]) -> Job:
             f"run {run_id} has diverged, and would do so again", hint="start a new one with a smaller --lr"
         )
     config = configs.validate({key: run["config"][key] for key in configs.KEYS if key in run["config"]} | changes)
+    trackers.check(config.log)
     accuracies = {
         row["epoch"]: row["val_accuracy"]
         for row in store.rows("from epochs where run_id = ? and schedule_complete order by epoch", [run_id])
