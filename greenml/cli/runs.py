@@ -71,6 +71,25 @@ PHASES = """
     group by run_id, name
     order by min((segment, seq))
 """
+METRICS = """
+    select
+        run_id,
+        name,
+        any_value(goal) as goal,
+        count(*) as num_values,
+        arg_max(value, (segment, seq)) as last_value,
+        case any_value(goal) when 'max' then max(value) when 'min' then min(value) end as best_value
+    from metrics
+    where run_id in (select unnest(?))
+    group by run_id, name
+    order by min((segment, seq))
+"""
+METRIC_COLUMNS = [
+    Column("figure", lambda row: row["name"], right=False, shrinks=True),
+    Column("times", lambda row: str(row["num_values"])),
+    Column("last", lambda row: figure(row["last_value"])),
+    Column("best", lambda row: figure(row["best_value"])),
+]
 PHASE_COLUMNS = [
     Column("phase", lambda row: row["name"], right=False),
     Column("phases", lambda row: str(row["num_phases"])),
@@ -199,6 +218,7 @@ def everything_of(db: Store, run_ids: Sequence[str]) -> list[Row]:
     resumes = of_each(f"from resumes {chosen} order by segment")
     epochs = of_each(f"select * exclude (run_key) from epochs {chosen} order by epoch")
     phases = of_each(PHASES)
+    metrics = of_each(METRICS)
     artifacts = of_each(f"from artifacts {chosen} order by name")
     return [
         {
@@ -210,6 +230,7 @@ def everything_of(db: Store, run_ids: Sequence[str]) -> list[Row]:
             "resumes": resumes[run_id],
             "epoch_rows": epochs[run_id],
             "phases": phases[run_id],
+            "metrics": metrics[run_id],
             "artifacts": artifacts[run_id],
         }
         for run_id in run_ids
@@ -233,6 +254,8 @@ def draw(run: Row) -> None:
         ):
             console.out().print(Text(f"{label:<16}{line} {last}"))
         console.out().print(console.table(EPOCH_COLUMNS, condensed(epochs, keep={run["best_epoch"]})))
+    if run["metrics"]:
+        console.out().print(console.table(METRIC_COLUMNS, run["metrics"]))
     if run["phases"]:
         console.out().print(console.table(PHASE_COLUMNS, run["phases"]))
     for file in run["artifacts"]:
@@ -252,7 +275,13 @@ def headline(run: Row) -> list[tuple[str, str]]:
     ]
     reached = {"test": run["accuracy"], "validation": run["val_accuracy"]}
     accuracy = ", ".join(f"{percentage(value)} % {split}" for split, value in reached.items() if value is not None)
+    judged = (
+        ""
+        if run["metric"] == "accuracy"
+        else f"{figure(run['value'])} ({'less' if run['goal'] == 'min' else 'more'} is better)"
+    )
     return [
+        (run["metric"] if judged else "", judged),
         ("accuracy", accuracy + (f", epoch {run['best_epoch']}" if run["best_epoch"] else "")),
         ("rank", f"{run['rank']}, {figure(run['acc_per_kwh'])} points per kWh" if run["rank"] else ""),
         ("unranked", run["unranked"] or ""),
@@ -277,12 +306,7 @@ def describe(run: Row) -> list[tuple[str, str]]:
         ("status", f"{ended} ({local(run['started_at'])} to {local(run['ended_at'])})"),
         ("resumed", resumed(run["resumes"]) if run["resumes"] else ""),
         ("parent", run["parent"] or ""),
-        ("model", f"{run['model']}, {run['num_parameters']:,} parameters, stem {run['stem']}"),
-        ("data", f"{run['dataset']}: {run['num_train']:,} + {run['num_val']:,} + {run['num_test']:,} images"),
-        ("", f"{run['num_classes']} classes, {run['image_size']} px ({run['resize']})"),
-        ("", f"data {run['data_hash'][:12]}, split {run['split_hash'][:12]} (split seed {run['split_seed']})"),
-        ("precision", f"{run['precision']} (asked {run['precision_asked']}) on {run['device']}"),
-        ("batch", batch(run)),
+        *(trained(run) if run["num_parameters"] is not None else told(run)),
         *headline(run),
         ("memory", memory(run)),
         ("meter", in_words(run["meter"])),
@@ -293,6 +317,30 @@ def describe(run: Row) -> list[tuple[str, str]]:
         ("versions", in_words(run["versions"])),
         ("git", git or ""),
         ("command", run["command"]),
+    ]
+
+
+def trained(run: Row) -> list[tuple[str, str]]:
+    """What greenml itself trained, and on what."""
+    return [
+        ("model", f"{run['model']}, {run['num_parameters']:,} parameters, stem {run['stem']}"),
+        ("data", f"{run['dataset']}: {run['num_train']:,} + {run['num_val']:,} + {run['num_test']:,} images"),
+        ("", f"{run['num_classes']} classes, {run['image_size']} px ({run['resize']})"),
+        ("", f"data {run['data_hash'][:12]}, split {run['split_hash'][:12]} (split seed {run['split_seed']})"),
+        ("precision", f"{run['precision']} (asked {run['precision_asked']}) on {run['device']}"),
+        ("batch", batch(run)),
+    ]
+
+
+def told(run: Row) -> list[tuple[str, str]]:
+    """What was said of a run that others trained."""
+    numbers = {"num_train": "training samples", "num_val": "validation", "num_test": "test", "num_classes": "classes"}
+    counts = ", ".join(f"{run[key]:,} {noun}" for key, noun in numbers.items() if run[key] is not None)
+    return [
+        ("model", run["model"]),
+        ("data", run["dataset"] + (f": {counts}" if counts else "")),
+        ("season", run["season"] or ""),
+        ("country", run["country"] or ""),
     ]
 
 

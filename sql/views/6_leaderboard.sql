@@ -43,6 +43,8 @@ figures as (
             -- What learns nothing has a fine ratio, and an error divided by energy gets better when more is used.
             when runs.metric <> 'accuracy' then 'only accuracy is ranked per kWh'
             when runs.test_accuracy is null then 'no test accuracy'
+            -- Whoever tracks a program without a word on its data has not said that they are the data of others.
+            when runs.data_hash is null and runs.dataset = 'unknown' then 'data set not said'
             when totals.total_j is null then 'energy partly unknown'
             when totals.total_j <= 0 then 'no energy was metered'
             when totals.overlap_s > 0 then 'shared the machine with another metered run'
