@@ -71,7 +71,7 @@ class Draft:
 
 @dataclass(slots=True)
 class _Mark:
-    """A boundary of the meter at which one epoch ended, or several where they were told of at once."""
+    """A boundary of the meter at which one epoch ended, several where they were told of at once, or none."""
 
     last_seq: int
     drafts: list[Draft]
@@ -101,8 +101,12 @@ class Books:
 
     def open_draft(self, epoch: int) -> Draft | None:
         """The draft of `epoch`, where it still waits for more lines."""
-        draft = self._marks[-1].drafts[-1] if self._marks else None
-        return draft if draft and draft.epoch == epoch else None
+        drafts = self._marks[-1].drafts if self._marks else []
+        return drafts[-1] if drafts and drafts[-1].epoch == epoch else None
+
+    def set_apart(self, last_seq: int) -> None:
+        """The phases up to `last_seq` that no epoch has yet are of no epoch."""
+        self._marks.append(_Mark(last_seq, [], time.monotonic()))
 
     def end(self, drafts: Iterable[Draft], last_seq: int) -> None:
         """`drafts` were told of at a boundary of the meter: the phases up to `last_seq` are theirs."""
@@ -127,6 +131,8 @@ class Books:
             yield from self._rows(self._marks.popleft(), metric)
 
     def _is_complete(self, mark: _Mark, metric: str | None) -> bool:
+        if not mark.drafts:
+            return True
         if time.monotonic() - mark.told_at < GRACE_S:
             return False
         had = _present(mark.drafts[-1], metric)
@@ -135,7 +141,8 @@ class Books:
     def _rows(self, mark: _Mark, metric: str | None) -> Iterator[Epoch]:
         stretch = [phase for phase in self._since if phase.seq <= mark.last_seq]
         self._since = self._since[len(stretch) :]
-        self._expects = _present(mark.drafts[-1], metric)
+        if mark.drafts:
+            self._expects = _present(mark.drafts[-1], metric)
         before = self._told
         for phase in stretch:
             self._told = self._told.plus(phase)

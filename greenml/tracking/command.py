@@ -81,7 +81,7 @@ def _follow(argv: Sequence[str], tracker: Tracker, signals: Signals, metrics_fil
     lines_file = _own_or_given(tracker.folder / METRICS_FILE)
     lines, snapshot = JsonLines(lines_file), JsonFile(metrics_file)
     env = os.environ | {METRICS: str(lines_file), RUN_ID: tracker.id}
-    with signals.let_through():
+    with signals.starting():
         program = subprocess.Popen(argv, env=env)
     asked: Received | None = None
     while program.poll() is None:

@@ -22,30 +22,29 @@ FROM_KERNEL = 0x80
 
 
 class Received(NamedTuple):
-    """A signal, and whether the terminal has sent it to our program, too."""
+    """A signal on its way."""
 
     number: int
     by_terminal: bool
+    """Whether the terminal has sent it to our program, too."""
+    is_ending: bool
+    """Whether it asks a process to end that was not started to ignore it."""
 
     @property
     def name(self) -> str:
         return signal.Signals(self.number).name
 
-    @property
-    def is_ending(self) -> bool:
-        return self.name in ENDING
-
 
 class Signals:
-    """Takes the signals of this process while it lasts, but for those that it was started to ignore.
+    """Takes the signals of this process while it lasts; a process started by `starting` finds them as we found them.
 
     Where the system tells who sent a signal (Linux) that decides whether the program has had it; elsewhere a Ctrl-C in
     the foreground of a terminal is taken to be the terminal's.
     """
 
     def __init__(self) -> None:
-        found = {int(getattr(signal, name)) for name in PASSED_ON if hasattr(signal, name)}
-        self._numbers = {number for number in found if signal.getsignal(number) is not signal.SIG_IGN}
+        self._numbers = {int(getattr(signal, name)) for name in PASSED_ON if hasattr(signal, name)}
+        self._ignored = {number for number in self._numbers if signal.getsignal(number) is signal.SIG_IGN}
         self._noted: list[Received] = []
         self._can_ask = hasattr(signal, "sigtimedwait")
         # A program that ends wakes us, too.
@@ -66,23 +65,26 @@ class Signals:
             signal.signal(number, handler)
 
     @contextmanager
-    def let_through(self) -> Iterator[None]:
-        """While a process is started: it inherits what is held back."""
-        if not self._can_ask:
-            yield
-            return
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._held)
+    def starting(self) -> Iterator[None]:
+        """While a process is started, which inherits what is held back and what is ignored."""
+        for number in self._ignored:
+            signal.signal(number, signal.SIG_IGN)
+        if self._can_ask:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._held)
         try:
             yield
         finally:
-            signal.pthread_sigmask(signal.SIG_BLOCK, self._held)
+            if self._can_ask:
+                signal.pthread_sigmask(signal.SIG_BLOCK, self._held)
+            for number in self._ignored:
+                signal.signal(number, self._note)
 
     def wait(self, seconds: float) -> list[Received]:
         """Signals that came, at latest after `seconds`; none where a process of ours has ended."""
         if self._can_ask:
             info = signal.sigtimedwait(self._held, seconds)
             if info and info.si_signo != signal.SIGCHLD:
-                self._noted.append(Received(info.si_signo, info.si_code == FROM_KERNEL))
+                self._noted.append(self._received(info.si_signo, by_terminal=info.si_code == FROM_KERNEL))
         elif not self._noted:
             time.sleep(seconds)
         received, self._noted = self._noted, []
@@ -90,7 +92,11 @@ class Signals:
 
     def _note(self, number: int, frame: object) -> None:  # noqa: ARG002
         by_terminal = signal.Signals(number).name in OF_TERMINALS and (sys.platform == "win32" or _in_foreground())
-        self._noted.append(Received(number, by_terminal))
+        self._noted.append(self._received(number, by_terminal=by_terminal))
+
+    def _received(self, number: int, *, by_terminal: bool) -> Received:
+        is_ending = signal.Signals(number).name in ENDING and number not in self._ignored
+        return Received(number, by_terminal, is_ending)
 
 
 def _in_foreground() -> bool:

@@ -78,8 +78,6 @@ class Tracker:
         self._said: set[str] = set()
         self._held = ExitStack()
         """The claim on the run, and the meter."""
-        self._window = ExitStack()
-        """The window that is open."""
         self._lock = threading.RLock()
         self._over = threading.Event()
         self._has_begun = False
@@ -112,7 +110,8 @@ class Tracker:
             self._put([self._run])
             self._write()
             self._held = self._held.pop_all()
-        self._open(PROGRAM, None)
+        self._meter.turn_to(PROGRAM)
+        self._cut_at = time.monotonic()
         self._thread = threading.Thread(target=self._work, name="greenml-tracker", daemon=True)
         self._thread.start()
         self._has_begun = True
@@ -129,7 +128,6 @@ class Tracker:
         atexit.unregister(self.finish)
         self._thread.join()
         with self._held, self._lock:
-            self._window.close()
             self._meter.finish()
             self._settle(over=True)
             end = self._end(status, reason)
@@ -184,15 +182,24 @@ class Tracker:
     @contextmanager
     def phase(self, name: str, epoch: int | None = None) -> Iterator[None]:
         """Book what happens inside under `name`: train, validate, checkpoint, test, setup, or any other."""
-        with self._lock:
-            before = self._phase
-            self._switch(name, epoch)
+        before = self._phase
+        self.turn_to(name, epoch)
         try:
             yield
         finally:
-            with self._lock:
-                if not self._over.is_set():
-                    self._switch(*before)
+            self.turn_to(*before)
+
+    def turn_to(self, name: str = PROGRAM, epoch: int | None = None) -> None:
+        """Book under `name` from here on; after the end of the run this does nothing."""
+        with self._lock:
+            if not self._over.is_set():
+                self._switch(name, epoch)
+
+    def begin_epoch(self, epoch: int | None = None) -> None:
+        """An epoch begins here: what was used since the last one ended, or the run began, is of no epoch."""
+        with self._lock:
+            if not self._over.is_set():
+                self._books.set_apart(self._switch("train", epoch))
 
     def device(self, name: str, synchronize: Callable[[], None]) -> None:
         """Name what the program computes on; `synchronize` waits until it has done what it was given."""
@@ -274,17 +281,12 @@ class Tracker:
 
     # -- the meter, behind the lock --------------------------------------------------------------------------------
 
-    def _open(self, name: str, epoch: int | None) -> None:
-        self._phase = name, epoch
-        self._window.enter_context(self._meter.window(name, epoch))
-        self._cut_at = time.monotonic()
-
     def _switch(self, name: str, epoch: int | None) -> int:
         """End the phase that lasts and begin another; the number of the one that ended."""
         self._find_device()
-        self._window.close()
-        last_seq = self._meter.last_seq
-        self._open(name, epoch)
+        self._phase = name, epoch
+        last_seq = self._meter.turn_to(name, epoch, between=self._phase == (PROGRAM, None))
+        self._cut_at = time.monotonic()
         return last_seq
 
     def _find_device(self) -> None:
