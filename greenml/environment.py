@@ -12,7 +12,10 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 ROOT = Path("/")
 """Where `sys` and `proc` are."""
@@ -75,10 +78,10 @@ def read_text(file: str) -> str:
         return ""
 
 
-def versions() -> dict[str, str]:
+def versions(of: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Of Python and the packages that shape a figure."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in of:
         try:
             found[package] = version(package)
         except PackageNotFoundError:  # a checkout on the path, or a package that this installation does without
@@ -98,6 +101,13 @@ def git() -> tuple[str | None, bool | None]:
 def command() -> str:
     """The command line, ready to be pasted."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def provenance(meter: Mapping[str, Any]) -> str:
+    """ "CPU estimated (load model, 8 W TDP ...); GPU absent (...); RAM estimated (...)"."""
+    return "; ".join(
+        f"{part.upper()} {meter[part]['source']} ({meter[part]['method']})" for part in ("cpu", "gpu", "ram")
+    )
 
 
 def peak_memory_bytes() -> int | None:

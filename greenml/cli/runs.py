@@ -75,6 +75,25 @@ GPUS = """
     group by run_id, gpu
     order by gpu
 """
+METRICS = """
+    select
+        run_id,
+        name,
+        any_value(goal) as goal,
+        count(*) as num_values,
+        arg_max(value, (segment, seq)) as last_value,
+        case any_value(goal) when 'max' then max(value) when 'min' then min(value) end as best_value
+    from metrics
+    where run_id in (select unnest(?))
+    group by run_id, name
+    order by min((segment, seq))
+"""
+METRIC_COLUMNS = [
+    Column("figure", lambda row: row["name"], right=False, shrinks=True),
+    Column("times", lambda row: str(row["num_values"])),
+    Column("last", lambda row: figure(row["last_value"])),
+    Column("best", lambda row: figure(row["best_value"])),
+]
 PHASE_COLUMNS = [
     Column("phase", lambda row: row["name"], right=False),
     Column("phases", lambda row: str(row["num_phases"])),
@@ -204,6 +223,7 @@ def everything_of(db: Store, run_ids: Sequence[str]) -> list[Row]:
     gpus = of_each(GPUS)
     epochs = of_each(f"select * exclude (run_key) from epochs {chosen} order by epoch")
     phases = of_each(PHASES)
+    figures = of_each(METRICS)
     artifacts = of_each(f"from artifacts {chosen} order by name")
     return [
         {
@@ -216,6 +236,7 @@ def everything_of(db: Store, run_ids: Sequence[str]) -> list[Row]:
             "metrics": metrics[run_id],
             "gpus": gpus[run_id],
             "phases": phases[run_id],
+            "figures": figures[run_id],
             "artifacts": artifacts[run_id],
         }
         for run_id in run_ids
@@ -241,6 +262,8 @@ def draw(run: Row) -> None:
         ):
             console.out().print(Text(f"{label:<16}{line} {latest}"))
         console.out().print(console.table(epoch_columns(run), condensed(epochs, keep={run["best_epoch"]})))
+    if run["figures"]:
+        console.out().print(console.table(METRIC_COLUMNS, run["figures"]))
     if run["phases"]:
         console.out().print(console.table(PHASE_COLUMNS, run["phases"]))
     for file in run["artifacts"]:
@@ -353,11 +376,10 @@ def describe(run: Row) -> list[tuple[str, str]]:
 
 def trained(run: Row) -> list[tuple[str, str]]:
     """What was trained on what; of a program that was only watched, what it said."""
-    if run["num_parameters"] is None or run["data_hash"] is None or run["resize"] is None:
-        counts = [run["num_train"], run["num_val"], run["num_test"]]
-        sizes = f": {' + '.join(f'{count:,}' for count in counts if count is not None)} samples" if any(counts) else ""
-        parameters = "" if run["num_parameters"] is None else f", {run['num_parameters']:,} parameters"
-        return [("model", f"{run['model']}{parameters}"), ("data", f"{run['dataset']}{sizes}")]
+    if run["num_parameters"] is None or run["resize"] is None:
+        nouns = {"num_train": "training samples", "num_val": "validation", "num_test": "test", "num_classes": "classes"}
+        counts = ", ".join(f"{run[key]:,} {noun}" for key, noun in nouns.items() if run[key] is not None)
+        return [("model", run["model"]), ("data", run["dataset"] + (f": {counts}" if counts else ""))]
     flops = "" if run["flops_per_sample"] is None else f", {format_flops(run['flops_per_sample'])} a sample"
     return [
         ("model", f"{run['model']}, {run['num_parameters']:,} parameters{flops}, stem {run['stem']}"),

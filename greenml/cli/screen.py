@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from greenml import console
+from greenml import console, environment
 from greenml.records import Epoch, Notice, Progress, Resume, Run
 from greenml.units import co2_g, format_duration, format_energy, format_mass
 
@@ -131,13 +131,6 @@ def _describe(run: Run) -> str:
             f"batch {run.batch_size}" + f" x {run.grad_accum}, {run.accumulation}" * (run.grad_accum > 1),
             f"{run.dataset}: {run.num_train:,} training, {run.num_val:,} validation, {run.num_test:,} test images of "
             f"{run.image_size} px (resized: {run.resize})",
-            f"energy by {run.meter['meter']}: {_provenance(run.meter)}",
+            f"energy by {run.meter['meter']}: {environment.provenance(run.meter)}",
         )
-    )
-
-
-def _provenance(meter: dict[str, Any]) -> str:
-    """ "CPU estimated (load model, 8 W TDP ...), RAM estimated (...), no GPU"."""
-    return "; ".join(
-        f"{part.upper()} {meter[part]['source']} ({meter[part]['method']})" for part in ("cpu", "gpu", "ram")
     )

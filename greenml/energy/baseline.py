@@ -63,7 +63,7 @@ def measure(seconds: float, *, has_gpu: bool, begin: Callable[[], None] = lambda
     import psutil
 
     def read() -> dict[str, float | None]:
-        return (packages.read() if packages else {}) | ({"gpu": gpus.read_j()} if gpus else {})
+        return (packages.read() if packages else {}) | ({"gpu": _all_of(gpus.read())} if gpus else {})
 
     psutil.cpu_percent()  # counts from its last call
     before, began, measured_at = read(), time.monotonic(), datetime.now(UTC).replace(tzinfo=None)
@@ -82,6 +82,12 @@ def measure(seconds: float, *, has_gpu: bool, begin: Callable[[], None] = lambda
         measured_at=measured_at,
         busy_threads=busy_threads,
     )
+
+
+def _all_of(joules: list[float | None]) -> float | None:
+    """A sum over a gap is not a total."""
+    known = [value for value in joules if value is not None]
+    return sum(known) if len(known) == len(joules) else None
 
 
 def _readable(open_counters: Callable[[], Counters | None]) -> Counters | None:
