@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenml import console
 from greenml.cli import runs
+from greenml.cli.forecasts import Outlook
 from greenml.cli.screen import Screen
 from greenml.errors import GreenMLError
 from greenml.records import Artifact, Notice, Phase, Progress, Resume, Run, RunEnd
@@ -47,8 +48,9 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) 
 
     Raises what ended the run, SystemExit(130) where that was an interruption, and StoreError where rows still wait.
     """
-    with Screen(folder, job.config.epochs, job.intensity, quiet=quiet) as screen:
-        status, error = _train(job, store, folder, screen, quiet=quiet)
+    outlook = Outlook(store, job.config, job.intensity, job.run_id, resumed=job.past is not None)
+    with Screen(folder, job.config.epochs, job.intensity, outlook, quiet=quiet) as screen:
+        status, error = _train(job, store, folder, screen, outlook, quiet=quiet)
         if waiting := store.unstored():
             if error:
                 screen.note(f"{waiting}\n{waiting.hint}", always=True)
@@ -72,7 +74,9 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) 
         raise SystemExit(INTERRUPTED)
 
 
-def _train(job: Job, store: Store, folder: Path, screen: Screen, *, quiet: bool) -> tuple[str, GreenMLError | None]:
+def _train(
+    job: Job, store: Store, folder: Path, screen: Screen, outlook: Outlook, *, quiet: bool
+) -> tuple[str, GreenMLError | None]:
     """Run it, storing and showing every record; the status it ended with, and the error of a run that failed."""
     from greenml import energy, run
 
@@ -93,7 +97,7 @@ def _train(job: Job, store: Store, folder: Path, screen: Screen, *, quiet: bool)
             interrupted=interrupted,
         )
         try:
-            for record in records:
+            for record in map(outlook.hear, records):
                 screen.show(record)
                 if not isinstance(record, Progress | Notice):
                     pending.append(record)
