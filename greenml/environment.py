@@ -10,7 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,12 @@ def versions(of: Sequence[str] = PACKAGES) -> dict[str, str]:
         except PackageNotFoundError:  # a checkout on the path, or a package that this installation does without
             continue
     return found
+
+
+def dependencies_hash() -> str:
+    """Of every installed package and its version: equal where two machines run the same software. 16 hex digits."""
+    installed = sorted({f"{package.name.lower()}=={package.version}" for package in distributions()})
+    return hashlib.sha256("\n".join(installed).encode()).hexdigest()[:16]
 
 
 def git() -> tuple[str | None, bool | None]:

@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from greenml import __version__, console
-from greenml.cli import board, doctor, log, rm, runs, share, track, train
+from greenml.cli import board, doctor, estimate, log, rm, runs, share, track, train
 from greenml.errors import GreenMLError, UsageError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def greenml(
 
 app.command()(train.train)
 app.command()(board.board)
+app.command()(estimate.estimate)
 app.command(
     context_settings={"allow_interspersed_args": False},  # what follows the program's name is the program's
     epilog=track.EXAMPLES,

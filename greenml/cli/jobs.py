@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenml import console, trackers
 from greenml.cli import log, runs
+from greenml.cli.forecasts import Outlook
 from greenml.cli.screen import Screen
 from greenml.errors import GreenMLError, MeterError
 from greenml.records import Artifact, Notice, Phase, Progress, Resume, Run, RunEnd
@@ -50,11 +51,12 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) 
 
     Raises what ended the run, SystemExit(130) where that was an interruption, and StoreError where rows still wait.
     """
-    screen = Screen(folder, job.config.epochs, job.intensity, quiet=quiet)
+    outlook = Outlook(store, job.config, job.intensity, job.run_id, resumed=job.past is not None)
+    screen = Screen(folder, job.config.epochs, job.intensity, outlook, quiet=quiet)
     before = log.stored(store, job.run_id) if job.past and job.config.log else []
     with trackers.Following(job.config.log, lambda text, matters: screen.note(text, always=matters)) as following:
         with screen:
-            status, error = _train(job, store, folder, screen, following, before, quiet=quiet)
+            status, error = _train(job, store, folder, screen, outlook, following, before, quiet=quiet)
             if waiting := store.unstored():
                 following.show(trackers.Ending(run_id=job.run_id, status=status, ended_at=None, summary=None, files=[]))
                 if error:
@@ -81,7 +83,15 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) 
 
 
 def _train(
-    job: Job, store: Store, folder: Path, screen: Screen, following: Following, before: list[log.Told], *, quiet: bool
+    job: Job,
+    store: Store,
+    folder: Path,
+    screen: Screen,
+    outlook: Outlook,
+    following: Following,
+    before: list[log.Told],
+    *,
+    quiet: bool,
 ) -> tuple[str, GreenMLError | None]:
     """Run it, storing and showing every record; the status it ended with, and the error of a run that failed.
 
@@ -107,7 +117,7 @@ def _train(
             interrupted=interrupted,
         )
         try:
-            for record in records:
+            for record in map(outlook.hear, records):
                 screen.show(record)
                 if isinstance(record, Resume):
                     for earlier, at in before:
