@@ -14,6 +14,7 @@ import torch
 
 from greenml import __version__
 from greenml.errors import DataError, StoreError
+from greenml.files import whole
 from greenml.learn.models import create
 
 if TYPE_CHECKING:
@@ -73,35 +74,32 @@ def load(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 def write(path: Path, content: dict[str, Any]) -> None:
     """Write tensors and plain Python, whole or not at all. Raises StoreError."""
-    with _whole(path) as partial:
+    with _writing(path) as partial:
         torch.save(content, partial)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text, whole or not at all. Raises StoreError."""
-    with _whole(path) as partial:
+    with _writing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def copy(path: Path, to: Path) -> None:
     """Write a copy, whole or not at all. Raises StoreError."""
-    with _whole(to) as partial:
+    with _writing(to) as partial:
         shutil.copyfile(path, partial)
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    partial = path.with_name(path.name + ".partial")
+def _writing(path: Path) -> Iterator[Path]:
     try:
-        yield partial
-        partial.replace(path)
+        with whole(path) as partial:
+            yield partial
     except (OSError, RuntimeError) as error:  # RuntimeError is how torch says that a disk is full
         raise StoreError(
             f"{path} cannot be written: {getattr(error, 'strerror', None) or 'is the disk full?'}",
             hint="free some space; `greenml train --resume RUN` then goes on from the last checkpoint",
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read(path: Path) -> dict[str, Any]:
