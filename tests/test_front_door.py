@@ -69,7 +69,7 @@ def test_version() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "hint"),
     [
-        (["trian"], "no such command `trian`", "did you mean `train`?"),
+        (["trian"], "no such command `trian`", "did you mean `train`"),
         (["board", "--modle", "x"], "no such option: --modle", "did you mean `--model`?"),
         (
             ["board", "--limit", "0"],
