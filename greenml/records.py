@@ -22,7 +22,8 @@ class Source(StrEnum):
     MEASURED = "measured"
     """A hardware energy counter."""
     APPORTIONED = "apportioned"
-    """A counter's joules split by time, where a window was too short to read it twice."""
+    """A counter's joules split by time, where a window was too short to read it twice, or by CPU time and memory, where
+    the scope is one process."""
     ESTIMATED = "estimated"
     """A power model."""
     UNKNOWN = "unknown"

@@ -182,17 +182,12 @@ class Meter:
     def describe(self) -> dict[str, object]:
         """How the joules are known, for the record: the meter, each component, each GPU, and the idle power."""
         components = self._ledger.components()
-        scopes = {part.scope for part in components.values() if part.source is not Source.ABSENT}
-        scope = "process" if "process" in scopes else "machine"
-        return {
-            "gpus": [],
-            "ignored": [],
-            **self._sensor.describe(),
-            "scope": scope,
-            "interval_s": self._heartbeat_s,
-            **{name: _described(part) for name, part in components.items()},
-            "idle": idle_watts(components, self._measured_idle) if scope == "machine" else None,
-        }
+        described: dict[str, object] = {"scope": "machine", "gpus": [], "ignored": [], **self._sensor.describe()}
+        described["interval_s"] = self._heartbeat_s
+        described |= {name: _described(part) for name, part in components.items()}
+        is_whole = described["scope"] == "machine"  # what a machine draws when idle is not its processes'
+        described["idle"] = idle_watts(components, self._measured_idle) if is_whole else None
+        return described
 
     def _switch(self, request: _Switch) -> int:
         self._synchronize()

@@ -120,7 +120,7 @@ class ProcessShare:
         return {name: _share_of(name, part) for name, part in self._machine.components().items()}
 
     def describe(self) -> dict[str, object]:
-        return self._machine.describe()
+        return self._machine.describe() | {"scope": "process"}
 
     def read(self) -> Reading:
         reading = self._machine.read()
@@ -167,7 +167,9 @@ def _memory_share(resident: int) -> float:
 def _share_of(name: str, machine: Component) -> Component:
     if machine.source in (Source.ABSENT, Source.UNKNOWN):
         return machine
-    source = Source.APPORTIONED if machine.source is Source.MEASURED and name != "gpu" else machine.source
+    if name == "gpu":
+        return dataclasses.replace(machine, method=f"{METHODS[name]}: {machine.method}")
+    source = Source.APPORTIONED if machine.source is Source.MEASURED else machine.source
     return dataclasses.replace(
         machine, source=source, method=f"{METHODS[name]}: {machine.method}", scope="process", idle_w=None
     )

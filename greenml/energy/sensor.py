@@ -69,7 +69,8 @@ class Sensor(Protocol):
         """How the components that it reads are known; fixed once it has started."""
 
     def describe(self) -> dict[str, object]:
-        """For the record: `meter`, its name and version; `gpus`, where they are read one by one; `ignored`."""
+        """For the record: `meter`, its name and version; `gpus`, where they are read one by one; `ignored`, what was
+        asked for and has no effect; `scope`, where it is not the machine."""
 
     def read(self) -> Reading:
         """Raises SensorError where nothing at all could be read."""
