@@ -47,16 +47,13 @@ LIST_COLUMNS = [
     Column("Wh", lambda row: energy(row["energy_kwh"], row["source"], row["known_kwh"])),
     Column("started", lambda row: local(row["started_at"]), right=False),
 ]
-EPOCH_COLUMNS = [
-    Column("epoch", lambda row: str(row["epoch"])),
-    Column("train loss", lambda row: figure(row["train_loss"])),
-    Column("train %", lambda row: percentage(row["train_accuracy"])),
-    Column("val. loss", lambda row: figure(row["val_loss"])),
-    Column("val. %", lambda row: percentage(row["val_accuracy"])),
-    Column("energy", lambda row: marked(row["energy_j"], row["source"])),
-    Column("so far", lambda row: marked(row["energy_total_j"], row["source"])),
-    Column("time", lambda row: format_duration(row["duration_s"])),
-]
+EPOCH_COLUMNS = {
+    "train_loss": Column("train loss", lambda row: figure(row["train_loss"])),
+    "train_accuracy": Column("train %", lambda row: percentage(row["train_accuracy"])),
+    "val_loss": Column("val. loss", lambda row: figure(row["val_loss"])),
+    "val_accuracy": Column("val. %", lambda row: percentage(row["val_accuracy"])),
+}
+"""What a program may leave unsaid of its epochs."""
 PHASES = """
     select
         run_id,
@@ -245,15 +242,21 @@ def draw(run: Row) -> None:
     epochs = run["epoch_rows"]
     if epochs:
         width = min(60, console.out().width - 24)
-        reached = [row["val_accuracy"] for row in epochs]
+        has_accuracy = run["metric"] == "accuracy"
+        reached = [row["value"] for row in epochs]
         spent = [row["energy_j"] for row in epochs]
         console.out().print()
         for label, line, last in (
-            ("val. accuracy", bars(reached, width), f"{percentage(reached[-1])} %"),
+            (
+                "val. accuracy" if has_accuracy else console.clean(run["metric"])[:15],
+                bars(reached, width),
+                f"{percentage(reached[-1])} %" if has_accuracy else figure(reached[-1]),
+            ),
             ("energy an epoch", bars(spent, width, from_zero=True), marked(spent[-1], epochs[-1]["source"])),
         ):
             console.out().print(Text(f"{label:<16}{line} {last}"))
-        console.out().print(console.table(EPOCH_COLUMNS, condensed(epochs, keep={run["best_epoch"]})))
+        shown = condensed(epochs, keep={run["best_epoch"]})
+        console.out().print(console.table(epoch_columns(run["metric"], epochs), shown))
     if run["metrics"]:
         console.out().print(console.table(METRIC_COLUMNS, run["metrics"]))
     if run["phases"]:
@@ -262,6 +265,20 @@ def draw(run: Row) -> None:
         line = console.clean(f"{file['path']}  {file['num_bytes']:,} bytes")
         console.out().print(Text(line), soft_wrap=True)
     explain_marks({row["worst_source"] for row in run["phases"]} | {row["source"] for row in epochs})
+
+
+def epoch_columns(metric: str, epochs: list[Row]) -> list[Column]:
+    """What is known of these epochs."""
+    told = [column for name, column in EPOCH_COLUMNS.items() if any(row[name] is not None for row in epochs)]
+    judged = [] if metric == "accuracy" else [Column(metric, lambda row: figure(row["value"]), shrinks=True)]
+    return [
+        Column("epoch", lambda row: str(row["epoch"])),
+        *told,
+        *judged,
+        Column("energy", lambda row: marked(row["energy_j"], row["source"])),
+        Column("so far", lambda row: marked(row["energy_total_j"], row["source"])),
+        Column("time", lambda row: format_duration(row["duration_s"])),
+    ]
 
 
 def headline(run: Row) -> list[tuple[str, str]]:

@@ -53,12 +53,12 @@ def track(
     """A run to meter and to log to; `with`, or `start()` and `finish()`, say from where to where.
 
     `GREENML_MODEL`, `GREENML_DATASET`, `GREENML_SEASON`, `GREENML_REGION`, `GREENML_NAME` and `GREENML_TAGS` stand in
-    for what is not given. `metric` is what the run is judged by, as "rmse" or "elo:max"; without it that is accuracy, or
-    else the first known name that is logged. An accuracy is ranked where `num_classes` and `num_test` (samples) are
+    for what is not given. `metric` is what the run is judged by, as "rmse" or "elo:max"; without it that is accuracy,
+    or else the first known name that is logged. An accuracy is ranked where `num_classes` and `num_test` (samples) are
     known, or where `like` names a run that saw the same data and split. `config` is kept for the record.
 
-    Raises UsageError at once for what makes no sense; `start` raises StoreError where the store cannot be written. After
-    that, trouble with the store or the meter is said and never raised.
+    Raises UsageError at once for what makes no sense; `start` raises StoreError where the store cannot be written.
+    After that, trouble with the store or the meter is said and never raised.
     """
     from greenml import environment
     from greenml.store import Store, resolve_path
