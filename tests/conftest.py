@@ -319,6 +319,23 @@ def installed(folder, *arguments, check=True):
 
 
 @pytest.fixture
+def replayed(tmp_path, monkeypatch):
+    """A store of this test's own, and a meter that needs no hardware: 12 W, always."""
+    from greenml.energy import Meter
+    from greenml.energy.replay import ReplaySensor
+
+    monkeypatch.setattr(
+        "greenml.energy.open_meter", lambda run_id, settings: Meter(ReplaySensor(min_interval_s=0.001), run_id=run_id)
+    )
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in [name for name in os.environ if name.startswith("GREENML_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GREENML_STORE", str(tmp_path / "store" / "greenml.duckdb"))
+    monkeypatch.chdir(tmp_path)
+    return Store(tmp_path / "store" / "greenml.duckdb")
+
+
+@pytest.fixture
 def here(tmp_path, monkeypatch, capsys):
     """The same command in this process, where the libraries are loaded already: exit code, stdout, stderr."""
     for name, value in environment(tmp_path).items():

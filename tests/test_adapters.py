@@ -5,31 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from itertools import pairwise
 
 import pytest
 
 import greenml
-from greenml.energy import Meter
-from greenml.energy.replay import ReplaySensor
-from greenml.store import Store
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, not ours
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    """A store, and a meter that needs no hardware: 12 W, always."""
-    monkeypatch.setattr(
-        "greenml.energy.open_meter", lambda run_id, settings: Meter(ReplaySensor(min_interval_s=0.001), run_id=run_id)
-    )
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setenv("GREENML_STORE", str(tmp_path / "greenml.duckdb"))
-    monkeypatch.chdir(tmp_path)
-    return Store(tmp_path / "greenml.duckdb")
 
 
 def only_run(store):
@@ -90,7 +74,7 @@ def text_classifier(folder, callback, **arguments):
     ), data[64:]  # fmt: skip
 
 
-def test_a_text_classifier_of_transformers(store, tmp_path):
+def test_a_text_classifier_of_transformers(replayed, tmp_path):
     from transformers import TrainerCallback
 
     from greenml.tracking.huggingface import GreenMLCallback
@@ -102,7 +86,7 @@ def test_a_text_classifier_of_transformers(store, tmp_path):
         trainer.train()
         trainer.predict(test)
 
-    row, epochs, phases = only_run(store)
+    row, epochs, phases = only_run(replayed)
     assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3]
     assert (row["status"], row["accuracy"], row["val_accuracy"]) == ("done", 1.0, 1.0), "it has learned to read"
     assert (row["rank"], row["on_front"]) == (1, True)
@@ -116,17 +100,17 @@ def test_a_text_classifier_of_transformers(store, tmp_path):
     ]
 
 
-def test_a_trainer_that_stops_within_an_epoch_has_a_run_of_its_own(store, tmp_path):
+def test_a_trainer_that_stops_within_an_epoch_has_a_run_of_its_own(replayed, tmp_path):
     from greenml.tracking.huggingface import GreenMLCallback
 
     callback = GreenMLCallback(dataset="words", quiet=True)
     trainer, _ = text_classifier(tmp_path, callback, max_steps=6, lr_scheduler_type="constant")
     trainer.train()
 
-    row, epochs, _ = only_run(store)
+    row, epochs, _ = only_run(replayed)
     assert (row["model"], row["status"], row["stop_reason"]) == ("BertForSequenceClassification", "done", "finished")
     assert [(epoch["epoch"], epoch["schedule_complete"]) for epoch in epochs] == [(1, True)]
-    assert store.rows("select distinct epoch from metrics where name = 'grad_norm' order by all")[0] == {"epoch": 1}
+    assert replayed.rows("select distinct epoch from metrics where name = 'grad_norm' order by all")[0] == {"epoch": 1}
 
 
 # Lightning: a few weights
@@ -172,7 +156,7 @@ def line_fitter(**given):
     return trainer, Line(), loader
 
 
-def test_a_module_of_lightning(store):
+def test_a_module_of_lightning(replayed):
     from lightning.pytorch import Callback
 
     from greenml.tracking.lightning import GreenMLCallback
@@ -184,9 +168,9 @@ def test_a_module_of_lightning(store):
         trainer.fit(module, loader, loader)
         trainer.test(module, loader, verbose=False)
 
-    row, epochs, phases = only_run(store)
+    row, epochs, phases = only_run(replayed)
     assert (row["metric"], row["goal"], row["on_front"]) == ("rmse", "min", True)
-    [final] = store.rows("select value from metrics where name = 'test_rmse'")
+    [final] = replayed.rows("select value from metrics where name = 'test_rmse'")
     assert row["value"] == final["value"] == pytest.approx(epochs[-1]["value"]), "the same data once more"
     assert epochs[0]["value"] > epochs[2]["value"]
     assert all(epoch["train_loss"] > 0 and epoch["schedule_complete"] for epoch in epochs)
@@ -197,13 +181,13 @@ def test_a_module_of_lightning(store):
     ]
 
 
-def test_a_module_that_breaks_leaves_its_run_as_failed(store):
+def test_a_module_that_breaks_leaves_its_run_as_failed(replayed):
     from greenml.tracking.lightning import GreenMLCallback
 
     trainer, module, loader = line_fitter(callback=GreenMLCallback(dataset="line", quiet=True), breaks=True)
     with pytest.raises(ValueError, match="no more"):
         trainer.fit(module, loader, loader)
-    assert store.rows("select model, status, stop_reason from runs") == [
+    assert replayed.rows("select model, status, stop_reason from runs") == [
         {"model": "Line", "status": "failed", "stop_reason": "exception ValueError"}
     ]
 
@@ -211,7 +195,7 @@ def test_a_module_that_breaks_leaves_its_run_as_failed(store):
 # Keras: a dense net
 
 
-def test_a_dense_net_of_keras(store):
+def test_a_dense_net_of_keras(replayed):
     import keras
     import numpy as np
 
@@ -229,7 +213,7 @@ def test_a_dense_net_of_keras(store):
         history = model.fit(xs[:32], ys[:32], epochs=3, batch_size=4, **data).history
         model.evaluate(xs[64:], ys[64:], verbose=0, callbacks=[callback])
 
-    row, epochs, phases = only_run(store)
+    row, epochs, phases = only_run(replayed)
     assert [epoch["val_accuracy"] for epoch in epochs] == pytest.approx(history["val_accuracy"])
     assert [epoch["train_accuracy"] for epoch in epochs] == pytest.approx(history["accuracy"])
     assert [epoch["train_loss"] for epoch in epochs] == pytest.approx(history["loss"])
@@ -244,7 +228,7 @@ def test_a_dense_net_of_keras(store):
 
 @pytest.mark.parametrize("library", ["huggingface", "lightning", "keras"])
 def test_nothing_is_imported_until_the_callback_is_asked_for(library):
-    heavy = "{'transformers', 'lightning', 'keras', 'torch'}"
-    code = f"import sys, greenml.tracking.{library}; print({heavy} & {{*sys.modules}})"
+    guests = "{'transformers', 'lightning', 'keras', 'torch'}"
+    code = f"import sys, greenml.tracking.{library}; print({guests} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -58,11 +58,11 @@ def greenml(
 
 app.command()(train.train)
 app.command()(board.board)
-app.command()(estimate.estimate)
 app.command(
     context_settings={"allow_interspersed_args": False},  # what follows the program's name is the program's
     epilog=track.EXAMPLES,
 )(track.track)
+app.command()(estimate.estimate)
 app.command()(doctor.doctor)
 for command in (rm.rm, rm.restore, share.export, share.merge, log.log):
     runs.app.command()(command)

@@ -257,7 +257,7 @@ def draw(run: Row) -> None:
         spent = [row["energy_j"] for row in epochs]
         console.out().print()
         for label, line, latest in (
-            ("val. accuracy" if has_accuracy else run["metric"], bars(reached, width), last),
+            ("val. accuracy" if has_accuracy else console.clean(run["metric"])[:15], bars(reached, width), last),
             ("energy an epoch", bars(spent, width, from_zero=True), marked(spent[-1], epochs[-1]["source"])),
         ):
             console.out().print(Text(f"{label:<16}{line} {latest}"))
@@ -279,7 +279,7 @@ def epoch_columns(run: Row) -> list[Column]:
         "train_accuracy": Column("train %", lambda row: percentage(row["train_accuracy"])),
         "val_loss": Column("val. loss", lambda row: figure(row["val_loss"])),
         "val_accuracy": Column("val. %", lambda row: percentage(row["val_accuracy"])),
-        "value": Column(run["metric"], lambda row: figure(row["value"])),
+        "value": Column(run["metric"], lambda row: figure(row["value"]), shrinks=True),
     }
     if run["metric"] == "accuracy":
         del learned["value"]
