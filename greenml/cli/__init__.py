@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from greenml import __version__, console
-from greenml.cli import board, rm, runs, share, train
+from greenml.cli import board, importing, rm, runs, share, train
 from greenml.errors import GreenMLError, UsageError
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def greenml(
 
 app.command()(train.train)
 app.command()(board.board)
+app.command("import")(importing.import_runs)
 for command in (rm.rm, rm.restore, share.export, share.merge):
     runs.app.command()(command)
 app.add_typer(runs.app, name="runs")
