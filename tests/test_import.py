@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,9 @@ if TYPE_CHECKING:
 
 A, B = "a" * 12, "b" * 12
 GOLDEN = Path(__file__).parent / "data" / "import"
-# As CodeCarbon's EmissionsData had them, version by version.
-V2_0 = ["timestamp", "project_name", "run_id", "duration", "emissions", "emissions_rate", "cpu_power", "gpu_power", "ram_power", "cpu_energy", "gpu_energy", "ram_energy", "energy_consumed", "country_name", "country_iso_code", "region", "cloud_provider", "cloud_region", "os", "python_version", "cpu_count", "cpu_model", "gpu_count", "gpu_model", "longitude", "latitude", "ram_total_size", "tracking_mode", "on_cloud"]
-V2_2 = [*V2_0[:20], "codecarbon_version", *V2_0[20:]]
-V2_2_3 = [*V2_2, "pue"]
-V2_7 = [*V2_2_3[:3], "experiment_id", *V2_2_3[3:]]
-V3_0_8 = [*V2_7[:14], "water_consumed", *V2_7[14:], "wue"]
-V1_0 = ["timestamp", "experiment_id", "project_name", "duration", "emissions", "energy_consumed", "country_name", "country_iso_code", "region", "on_cloud", "cloud_provider", "cloud_region"]
+# As CodeCarbon's EmissionsData had them, from the version on that stands before.
+HEADERS = dict(line.split(": ") for line in (GOLDEN / "headers.txt").read_text().splitlines())
+RUNS = HEADERS["2.7.0"].split(",")
 FIGURES = {
     "timestamp": "2024-04-13T21:30:53",
     "project_name": "lstm",
@@ -92,7 +89,7 @@ def test_flushes_are_totals_and_their_differences_are_phases(db: Store, greenml:
     phases = db.rows("select * from phases order by seq")
     assert [round(phase["cpu_j"], 4) for phase in phases] == [12.0358, 16.148, 8.0618]
     assert sum(phase["joules"] for phase in phases) == pytest.approx(3.523348856858752e-05 * 3.6e6, rel=1e-9)
-    assert all(before["ended_at"] == after["started_at"] for before, after in zip(phases, phases[1:], strict=False))
+    assert all(before["ended_at"] == after["started_at"] for before, after in pairwise(phases))
     assert {(phase["cpu_source"], phase["gpu_source"], phase["name"]) for phase in phases} == {
         ("estimated", "absent", "run")
     }
@@ -149,10 +146,9 @@ def test_tasks_without_their_runs_say_that_no_pue_is_known(db: Store, greenml: G
     assert run["co2_g"] == pytest.approx(again["co2_g"], rel=1e-9)
 
 
-@pytest.mark.parametrize(
-    "columns", [V1_0, V2_0, V2_2, V2_2_3, V2_7, V3_0_8], ids=["1.0", "2.0", "2.2", "2.2.3", "2.7", "3.0.8"]
-)
-def test_every_version_of_the_columns(db: Store, greenml: Greenml, tmp_path: Path, columns: list[str]) -> None:
+@pytest.mark.parametrize("version", HEADERS)
+def test_every_version_of_the_columns(db: Store, greenml: Greenml, tmp_path: Path, version: str) -> None:
+    columns = HEADERS[version].split(",")
     file = table(tmp_path / "emissions.csv", columns, {"pue": "1.25"} if "pue" in columns else {})
     assert greenml("import", str(file), "--dataset", "ETTh1")[0] == 0
     pue = 1.25 if "pue" in columns else 1.0
@@ -165,7 +161,7 @@ def test_every_version_of_the_columns(db: Store, greenml: Greenml, tmp_path: Pat
         pue,
     )
     [phase] = db.rows("from phases")
-    if columns is V1_0:
+    if version == "1.0.0":
         [stored] = db.rows("select meter from runs")
         assert "the whole total" in stored["meter"]["cpu"]["method"]
         assert "does not tell them apart" in stored["meter"]["ram"]["method"]
@@ -178,7 +174,7 @@ def test_every_version_of_the_columns(db: Store, greenml: Greenml, tmp_path: Pat
 def test_every_run_of_a_file_is_its_own(db: Store, greenml: Greenml, tmp_path: Path) -> None:
     file = table(
         tmp_path / "emissions.csv",
-        V2_7,
+        RUNS,
         {"run_id": "one"},
         {"run_id": "two", "project_name": "codecarbon", "tracking_mode": "process"},
         {"run_id": "one", "duration": "160", "timestamp": "2024-04-13T21:31:53", "emissions": "0.0028"}
@@ -187,6 +183,6 @@ def test_every_run_of_a_file_is_its_own(db: Store, greenml: Greenml, tmp_path: P
     greenml("import", str(file))
     assert figures(db) == [("lstm", 72000.0, 2.8), ("unknown", 36000.0, 1.4)]
     assert [row["scope"] for row in db.rows("select scope from runs order by model")] == ["machine", "process"]
-    code, out, _ = greenml("import", str(file), "--run", "tw", "--model", "gru", "--json")
+    _, out, _ = greenml("import", str(file), "--run", "tw", "--model", "gru", "--json")
     assert [run["model"] for file in json.loads(out) for run in file["runs"]] == ["gru"]
     assert figures(db) == [("gru", 36000.0, 1.4), ("lstm", 72000.0, 2.8)]
