@@ -132,6 +132,8 @@ class Run:
     command: str
     started_at: datetime
     """UTC, naive."""
+    forecast: dict[str, Any] | None = None
+    """What it was expected to take before its first epoch (`forecast.Forecast`), in joules and seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

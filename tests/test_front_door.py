@@ -57,7 +57,7 @@ def test_help_shows_the_commands_in_order_and_the_first_steps() -> None:
         if line.strip()
     ]
     assert commands[:2] == ["train", "board"]
-    assert {"import", "runs"} <= set(commands)
+    assert {"doctor", "estimate", "import", "track", "runs"} <= set(commands)
     assert "greenml train cnn --dataset digits" in done.stdout
     assert run().stdout == done.stdout
 

@@ -262,6 +262,8 @@ def page(rows: list[Row], shown: Callable[[str], list[Column]]) -> tuple[list[Ta
         if titles.count(title) > 1:
             data, split = first["data_hash"], first["split_hash"]
             title += f" (data {data[:6]}, split {split[:6]})" if data and split else " (data not given)"
+        if first["metric"] != "accuracy":
+            notes.append(f"– {first['metric']} is sorted, not ranked: only accuracy is ranked per kWh")
         tables.append(console.table(shown(first["metric"]), group, title=title))
         if more := first["_in_contest"] - len(group):
             notes.append(f"{more:,} more on {title}: --limit")

@@ -17,6 +17,7 @@ from greenml.cli.share import said as say_merged
 from greenml.console import Column, counted, figure
 from greenml.errors import DataError, UsageError
 from greenml.exchange import metrics as tables
+from greenml.goals import goal_of, parse
 from greenml.records import Phase, Run, Source
 from greenml.units import co2_g, kwh
 
@@ -154,7 +155,8 @@ def judged(metric: str | None, accuracy: str | None) -> Row:
     """`mae=3.2:min` -> metric, value and goal."""
     if metric is None:
         return {}
-    name, equals, rest = metric.partition("=")
+    written, equals, rest = metric.partition("=")
+    name = parse(written).base
     text, _, goal = rest.partition(":")
     try:
         value = float(text)
@@ -164,7 +166,7 @@ def judged(metric: str | None, accuracy: str | None) -> Row:
         raise UsageError(f"--metric {metric}: not NAME=VALUE or NAME=VALUE:min", hint="as in --metric mae=3.2:min")
     if name == "accuracy" or accuracy is not None:
         raise UsageError("a run is judged by one thing", hint="--accuracy 0.9, or --metric NAME=VALUE of another name")
-    goal = goal or exchange.goal_of(name) or ""
+    goal = goal or goal_of(name) or ""
     if not goal:
         raise UsageError(f"is more {name} better, or less?", hint=f"--metric {metric}:max or {metric}:min")
     return {"metric": name, "value": value, "goal": goal}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenml import environment, grid
 from greenml.errors import UsageError
+from greenml.goals import parse
 from greenml.records import Epoch, Intensity, Metric, Phase, Run, RunEnd, Source
 
 if TYPE_CHECKING:
@@ -32,11 +33,6 @@ LIKE = (
     "majority_share",
 )
 """What a run has in common with the one that it is said to be like."""
-GOALS = {
-    "max": "accuracy acc r2 f1 auc auroc precision recall map bleu rouge iou dice",
-    "min": "mae rmse mse mape smape loss error perplexity wer cer log_loss crps",
-}
-GOAL_OF = {name: goal for goal, names in GOALS.items() for name in names.split()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,12 +196,6 @@ class Said:
         return {name: value for name, value in values.items() if value not in (None, [])}
 
 
-def goal_of(name: str) -> str | None:
-    """Whether more (`max`) or less (`min`) of a well-known metric is better; None of any other."""
-    words = name.lower().replace("-", "_").split("_")
-    return next((GOAL_OF[word] for word in (name.lower(), words[-1], words[0]) if word in GOAL_OF), None)
-
-
 def to_records(run: Foreign, said: Said, metrics: Sequence[tuple[str, float, str | None]]) -> list[Stored]:
     """A foreign run with what was said about it -> a run, its phases, its figures (name, value, goal) and its end."""
     shared = said.shared or {}
@@ -345,12 +335,13 @@ def judged_by(
         return "accuracy", "max", None, said.accuracy
     if said.metric and said.goal:
         return said.metric, said.goal, said.value, None
-    for name, value, _ in metrics:
-        if name in ("accuracy", "test_accuracy"):
-            return "accuracy", "max", None, value
-    for name, value, goal in metrics:
+    final = [(parse(name).base, value, goal) for name, value, goal in metrics if parse(name).split in ("", "test")]
+    accuracy = next((value for base, value, _ in final if base == "accuracy"), None)
+    if accuracy is not None:
+        return "accuracy", "max", None, accuracy
+    for base, value, goal in final:
         if goal:
-            return name, goal, value, None
+            return base, goal, value, None
     return "accuracy", "max", None, None
 
 

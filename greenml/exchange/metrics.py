@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from greenml.errors import DataError
-from greenml.exchange.foreign import country_name, goal_of
+from greenml.exchange.foreign import country_name
+from greenml.goals import goal_of, parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,11 +74,12 @@ def told(path: Path, row: dict[str, Any]) -> Told:
         number = as_number(value)
         if number is None:
             continue
-        if name in ("accuracy", "test_accuracy") and not 0 <= number <= 1:
+        base = parse(name).base
+        if base == "accuracy" and not 0 <= number <= 1:
             raise DataError(f"{path}: {name} is {number:g}", hint="accuracy is a fraction: 0.91, not 91")
         if goal not in (None, "max", "min"):
             raise DataError(f"{path}: {name} has the goal `{goal}`", hint="max or min")
-        figures.append((name, number, goal or goal_of(name)))
+        figures.append((name, number, goal or goal_of(base)))
     return Told(keys=keys, figures=figures)
 
 

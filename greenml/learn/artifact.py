@@ -110,7 +110,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def as_written(path: Path, *, hint: str = "train it again, or copy it again") -> Iterator[None]:
+def as_written(path: Path) -> Iterator[None]:
     """A file that is not as `write` left it can fail anywhere in here: that is a DataError."""
     try:
         yield
@@ -118,4 +118,6 @@ def as_written(path: Path, *, hint: str = "train it again, or copy it again") ->
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, UnpicklingError):  # torch's own words are how to run what is in there
             said = "it holds more than tensors and plain values"
-        raise DataError(f"{path}: not a file that greenml wrote: {said}", hint=hint) from error
+        raise DataError(
+            f"{path}: not a file that greenml wrote: {said}", hint="train it again, or copy it again"
+        ) from error

@@ -13,7 +13,7 @@ from greenml.errors import StoreError
 from greenml.records import Artifact, Epoch, Intensity, Metric, Phase, Resume, Run, RunEnd, Source, from_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from greenml.records import Stored
 
@@ -206,6 +206,12 @@ def columns(row: Stored) -> dict[str, Any]:
         else:
             values[field.name] = json.dumps(value) if isinstance(value, dict) else value
     return values
+
+
+def intensity_of(run: Mapping[str, Any]) -> Intensity:
+    """The columns of a run -> the Intensity that it was stored with."""
+    names = [field.name for field in dataclasses.fields(Intensity)]
+    return Intensity(**{name: run[INTENSITY_COLUMNS.get(name, name)] for name in names})
 
 
 def select(con: duckdb.DuckDBPyConnection, sql: str, params: Sequence[object]) -> list[dict[str, Any]]:
