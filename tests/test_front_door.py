@@ -59,7 +59,7 @@ def test_help_shows_the_commands_in_order_and_the_first_steps() -> None:
         if line.strip()
     ]
     assert commands[:3] == ["train", "board", "track"]
-    assert {"doctor", "estimate", "runs"} <= set(commands)
+    assert {"doctor", "estimate", "import", "runs"} <= set(commands)
     assert "greenml train cnn --dataset digits" in done.stdout
     assert run().stdout == done.stdout
 

@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from greenml import __version__, console
-from greenml.cli import board, doctor, estimate, log, rm, runs, share, track, train
+from greenml.cli import board, doctor, estimate, importing, log, rm, runs, share, track, train
 from greenml.errors import GreenMLError, UsageError
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ app.command(
     context_settings={"allow_interspersed_args": False},  # what follows the program's name is the program's
     epilog=track.EXAMPLES,
 )(track.track)
+app.command("import")(importing.import_runs)
 app.command()(estimate.estimate)
 app.command()(doctor.doctor)
 for command in (rm.rm, rm.restore, share.export, share.merge, log.log):

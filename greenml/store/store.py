@@ -21,7 +21,19 @@ from greenml.records import to_json
 from greenml.resources import shipped
 from greenml.store import schema
 from greenml.store.merging import PLAN, Merged, attach, bring_rows, copy_whole, files_in
-from greenml.store.rows import CHOSEN, OF_A_RUN, UNREADABLE, bury, insert, restore, restored, select, transaction
+from greenml.store.rows import (
+    CHOSEN,
+    OF_A_RUN,
+    UNREADABLE,
+    bury,
+    insert,
+    replace,
+    restore,
+    restored,
+    select,
+    stored,
+    transaction,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -83,6 +95,15 @@ class Store:
         self._held = []
         self._patience_s = self.timeout_s
         return True
+
+    def replace(self, records: Iterable[Stored]) -> None:
+        """Store runs as they are told now, in place of what was told of them before; their notes stay.
+
+        All of them or, with StoreError, none: nothing waits in the spool.
+        """
+        rows = list(records)
+        with self._writing(self.timeout_s) as con:
+            replace(con, rows)
 
     def mark(self, run_ids: Sequence[str], **words: object) -> None:
         """Change what people say about runs: `tags`, `note`, `removed_at`; a note of None is no note."""
@@ -172,6 +193,12 @@ class Store:
             with self._reading() as con:
                 self._show_as_crashed(con, self._dead(con))
                 return select(con, sql, params)
+
+    def records(self, run_ids: Sequence[str]) -> list[Stored]:
+        """Everything that was ever written of these runs, removed ones too, in an order for writing it again."""
+        self.check()  # an older schema lacks columns
+        with self._errors(), self._reading() as con:
+            return list(stored(con, run_ids))
 
     def run_id(self, prefix: str, *, of: str = "runs") -> str:
         """The one run whose id starts with `prefix`, of those in the view or table `of`."""
