@@ -24,7 +24,16 @@ from greenml.cli.options import (
 )
 from greenml.console import UNKNOWN, Column, bars, counted, figure, local, percentage
 from greenml.errors import UsageError, nearest
-from greenml.units import JOULES_PER_KWH, format_bytes, format_duration, format_energy, format_mass
+from greenml.units import (
+    ENERGY,
+    JOULES_PER_KWH,
+    format_alike,
+    format_bytes,
+    format_duration,
+    format_energy,
+    format_flops,
+    format_mass,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -278,6 +287,7 @@ def describe(run: Row) -> list[tuple[str, str]]:
         ("resumed", resumed(run["resumes"]) if run["resumes"] else ""),
         ("parent", run["parent"] or ""),
         ("model", f"{run['model']}, {run['num_parameters']:,} parameters, stem {run['stem']}"),
+        ("", f"{format_flops(run['flops_per_sample'])} for one image" if run["flops_per_sample"] else ""),
         ("data", f"{run['dataset']}: {run['num_train']:,} + {run['num_val']:,} + {run['num_test']:,} images"),
         ("", f"{run['num_classes']} classes, {run['image_size']} px ({run['resize']})"),
         ("", f"data {run['data_hash'][:12]}, split {run['split_hash'][:12]} (split seed {run['split_seed']})"),
@@ -285,12 +295,14 @@ def describe(run: Row) -> list[tuple[str, str]]:
         ("batch", batch(run)),
         *headline(run),
         ("memory", memory(run)),
+        ("forecast", forecast_in_words(run["forecast"]) if run["forecast"] else ""),
         ("meter", in_words(run["meter"])),
         ("factor", run["intensity_source"]),
         ("hindsight", hindsight(optimal) if optimal else ""),
         ("hardware", in_words(run["hardware"])),
         ("config", in_words(run["config"])),
         ("versions", in_words(run["versions"])),
+        ("packages", run["dependencies_hash"] or ""),
         ("git", git or ""),
         ("command", run["command"]),
     ]
@@ -336,6 +348,15 @@ def hindsight(optimal: Row) -> str:
     saved = optimal["energy_saved_kwh"]
     words = f"epoch {optimal['epoch']} had {percentage(optimal['accuracy'])} %, within a point of the best"
     return f"{words}; after it {format_energy(saved * JOULES_PER_KWH)} more was spent" if saved else words
+
+
+def forecast_in_words(made: Row) -> str:
+    """What was expected before the first epoch, beside what came."""
+    expected, runs = made["energy_j"], counted(len(made["run_ids"]), "run")
+    if expected is None:
+        return f"energy unknown, from {runs}"
+    (value, low, high), unit = format_alike([expected[part] for part in ("value", "low", "high")], ENERGY)
+    return f"{value} {unit} ({low} to {high}) before its first epoch, from {runs} of {made['level']}"
 
 
 def in_words(values: Row) -> str:

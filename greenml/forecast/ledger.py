@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from greenml.records import Phase
 
+FIRST_AT_MOST = 1.1
+"""The first epoch also finds memory, fills caches and chooses kernels: what it takes beyond so many times the mean of
+the others will not come again."""
 PRIOR_SD = 0.10
 """How far epochs of one run lie apart, relative to their mean, before it is seen; it counts as much as ..."""
 PRIOR_COUNT = 2
@@ -105,15 +108,12 @@ def _rest(seen: Sequence[Cost], factor: float) -> Costs:
 
 
 def _more(values: Sequence[float], factor: float) -> Span:
-    """`factor` times the values.
-
-    The first epoch also finds memory, fills caches and chooses kernels, so it counts only while it is alone.
-    """
-    counted = values[1:] or values
-    mean = statistics.fmean(counted)
-    if not mean or not factor:
-        return Span(0.0, 0.0, 0.0)
-    squares = sum((value / mean - 1) ** 2 for value in counted)
-    spread = (squares + PRIOR_COUNT * PRIOR_SD**2) / (len(counted) - 1 + PRIOR_COUNT)
-    sd = math.sqrt(DRIFT_SD**2 + spread * (1 / len(counted) + 1 / max(1.0, factor)))
-    return around(mean * factor, sd)
+    """`factor` times more of the values, oldest first."""
+    if not factor:
+        return exactly(0.0)
+    first, *others = values
+    counted = [min(first, FIRST_AT_MOST * statistics.fmean(others)), *others] if others else [first]
+    mean, num = statistics.fmean(counted), len(counted)
+    squares = sum((value / mean - 1) ** 2 for value in counted) if mean else 0.0
+    spread = (squares + PRIOR_COUNT * PRIOR_SD**2) / (num - 1 + PRIOR_COUNT)
+    return around(mean * factor, math.sqrt(DRIFT_SD**2 + spread * (1 / num + 1 / max(1.0, factor))))

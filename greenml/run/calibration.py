@@ -38,7 +38,7 @@ def calibrate(config: Config, meter: Meter, intensity: Intensity, *, run_id: str
     meter.attach(device.type, lambda: precision.synchronize(device))
     setup = yield from prepare(config, device)
     books = Books(meter, None)
-    yield dataclasses.replace(begin(setup, meter, intensity, run_id), kind="calibrate")
+    yield dataclasses.replace(begin(setup, meter, intensity, run_id), kind="calibrate", group_hash=None)
 
     began = time.perf_counter()
     try:
