@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 RECORDED = Path(__file__).parent / "data" / "forecasts.jsonl.gz"
 SEEN = 2
 """Epochs that a forecast is made after."""
+STEADY = 0.08
+"""Runs whose epochs differ less than this, so that nothing else kept the machine busy, are also shown apart."""
 
 
 @dataclasses.dataclass
@@ -63,6 +65,12 @@ class Recorded:
             ledger.add(phase)
         sizes = {"num_val": self.run.num_val, "num_test": self.run.num_test}
         return forecast.after(ledger, done=epoch, epochs=len(self.epochs), **sizes)
+
+    @property
+    def unsteadiness(self) -> float:
+        """Standard deviation of the energy of its epochs after the first, relative to their mean."""
+        own = [sum(p.joules for p in self.phases if p.epoch == epoch.epoch) for epoch in self.epochs[1:]]
+        return statistics.pstdev(own) / statistics.fmean(own)
 
     def linear_j(self, epoch: int) -> float:
         """What others say after this epoch: the mean epoch so far, times the epochs."""
@@ -108,6 +116,11 @@ def after_epochs(runs: Sequence[Recorded], seen: int = SEEN) -> Errors:
     )
 
 
+def steady(runs: Sequence[Recorded]) -> list[Recorded]:
+    """Those that had the machine to themselves, as far as their epochs tell."""
+    return [run for run in runs if len(run.epochs) > SEEN and run.unsteadiness < STEADY]
+
+
 def before_epochs(folder: Path) -> dict[str, Errors]:
     """Forecasts before the first epoch, each from all other runs: by how near the runs are that they rest on."""
     store = Store(folder / "forecasts.duckdb")
@@ -139,6 +152,9 @@ def bench(folder: Path) -> list[Figure]:
             line("  mean epoch x epochs, as others", errors.linear),
             inside(errors),
         ]
+    calm = after_epochs(steady(recorded()))
+    name = f"  of these after {SEEN}, where epochs differ by less than {100 * STEADY:.0f} %"
+    figures += [line(name, calm.energy), line("  mean epoch x epochs, as others", calm.linear)]
     for level, errors in sorted(before_epochs(folder).items()):
         figures += [line(f"forecast from {level}", errors.energy), inside(errors)]
     return figures

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import bench_forecast
 import pytest
+import torch
 from conftest import STARTED_AT, WORLD, make_end, make_epoch, make_phase, make_run
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from greenml import config as configs
-from greenml import forecast
+from greenml import environment, forecast
 from greenml.cli import forecasts
+from greenml.cli.screen import Screen, fitting
 from greenml.forecast import Budgets, Ledger, Work
+from greenml.learn import models
+from greenml.learn.flops import flops_per_sample
 from greenml.records import Progress
 
 CPU = {"cpu": "a CPU", "threads": 2, "gpu": None, "torch_threads": 2}
@@ -475,10 +481,123 @@ def test_calibrate_then_estimate_plan_record_and_train(here):
     assert "before its first epoch, from 1 run of this model" in " ".join(printed.split())
 
 
+# What a run is
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("resnet18", "resnet"),
+        ("resnet10t", "resnet"),
+        ("mobilenet_v2", "efficientnet"),  # timm builds both in one module
+        ("mobilenetv3_small_050", "mobilenetv3"),
+        ("vit_tiny_patch16_224", "vision_transformer"),
+        ("cnn", "cnn"),
+        ("densenoise_42b", "densenoise"),
+    ],
+)
+def test_families_are_modules_of_timm_or_names_up_to_a_digit(name, family):
+    assert models.family(name) == family
+
+
+def test_operations_are_counted_as_by_hand():
+    """Three 3x3 convolutions with pooling between them, and two matrices; a multiplication and an addition are two."""
+    model, _ = models.create("cnn", num_classes=10, in_chans=3, image_size=32, model_args={})
+    convolutions = 32 * 32 * 9 * 3 * 32 + 16 * 16 * 9 * 32 * 64 + 8 * 8 * 9 * 64 * 128
+    assert flops_per_sample(model, 3, 32) == 2 * (convolutions + 4 * 4 * 128 * 256 + 256 * 10)
+
+
+def test_counting_leaves_the_model_as_it_was():
+    model, _ = models.create("mobilenetv2_050", num_classes=10, in_chans=3, image_size=32, model_args={})
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    assert flops_per_sample(model, 3, 32) > 10**6
+
+    assert model.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_what_cannot_be_counted_is_none():
+    class Picky(nn.Module):
+        """Asks for values, which tensors without memory do not have; and then for a batch."""
+
+        def __init__(self, least):
+            super().__init__()
+            self.least, self.head = least, nn.Linear(3 * 8 * 8, 10)
+
+        def forward(self, images):
+            if images.sum().item() < -1 or len(images) < self.least:
+                raise ValueError("not enough")
+            return self.head(images.flatten(1))
+
+    assert flops_per_sample(Picky(least=1), 3, 8) == 2 * 192 * 10  # by a real image
+    assert flops_per_sample(Picky(least=2), 3, 8) is None
+    assert flops_per_sample(nn.Sequential(nn.Flatten(), nn.PReLU(1)), 3, 8) is None  # nothing that is counted
+
+
+def test_the_hash_is_of_every_package_and_version(monkeypatch):
+    found = environment.dependencies_hash()
+    packages = [SimpleNamespace(name="Torch", version="2.15.0"), SimpleNamespace(name="timm", version="1.0")]
+
+    assert len(found) == 16
+    assert found == environment.dependencies_hash()
+    monkeypatch.setattr(environment, "distributions", lambda: packages)
+    first = environment.dependencies_hash()
+    monkeypatch.setattr(environment, "distributions", lambda: packages[::-1] * 2)
+    assert environment.dependencies_hash() == first
+    packages[1].version = "1.1"
+    assert environment.dependencies_hash() != first
+
+
+@pytest.mark.parametrize("program", ["/somewhere/bin/greenml", "/somewhere/greenml/__main__.py"])
+def test_the_command_can_be_pasted(monkeypatch, program):
+    monkeypatch.setattr("sys.argv", [program, "train", "cnn", "--name", "a b"])
+
+    assert environment.command() == "greenml train cnn --name 'a b'"
+
+
+# On screen
+
+
+def test_lines_of_epochs_fit_80_columns(db, tmp_path, capsys):
+    config = configs.validate({"model": "cnn", "dataset": "digits", "epochs": 100})
+    outlook = forecasts.Outlook(db, config, WORLD, "a" * 12, resumed=False)
+    screen = Screen(tmp_path, 100, WORLD, outlook, quiet=False)
+    for joules in (1.0, 54_321.0, 3.6e6 * 123):
+        outlook.latest = after((joules, joules / 10), of=100, budgets=Budgets(may_stop_early=True))
+        screen.show(
+            make_epoch("a" * 12, 99, val_accuracy=1.0, duration_s=36_000.0, energy_total_j=joules, energy_j=joules)
+        )
+    lines = capsys.readouterr().err.splitlines()
+
+    assert len(lines) == 3
+    assert all(len(line) <= 80 and " of <" in line and " to " in line for line in lines)
+
+
+def test_what_matters_least_gives_way():
+    parts = [(["loss"], 0), (["12 W"], 2), (["20 g"], 1)]
+
+    assert [fitting(parts, width) for width in (16, 15, 11, 3)] == [
+        "loss  12 W  20 g",
+        "loss  20 g",
+        "loss  20 g",
+        "loss",
+    ]
+
+
+def test_the_board_says_where_setting_up_was_most_of_it(db, greenml):
+    store_run(db, "a" * 12)
+    db.write([make_run("b" * 12), make_phase("b" * 12, 0, name="setup"), make_end("b" * 12)])
+
+    _, _, said = greenml("board")
+
+    assert "set-up took more than half of the energy of cnn bbbbbbbb: longer runs say more" in said
+
+
 # Recorded runs
 
 
-def test_forecasts_are_as_near_as_they_were(tmp_path):
+def test_forecasts_are_as_near_as_they_were():
     """What was measured over the recorded runs, on a machine that others used, too; a worse forecast fails here."""
     errors = bench_forecast.after_epochs(bench_forecast.recorded())
 
@@ -487,3 +606,7 @@ def test_forecasts_are_as_near_as_they_were(tmp_path):
     assert bench_forecast.p95(errors.energy) < 0.20
     assert bench_forecast.statistics.median(errors.energy) < bench_forecast.statistics.median(errors.linear) / 2
     assert bench_forecast.statistics.mean(errors.inside) > 0.8
+    calm = bench_forecast.after_epochs(bench_forecast.steady(bench_forecast.recorded()))
+    assert len(calm.energy) >= 10
+    assert bench_forecast.statistics.median(calm.energy) < 0.05
+    assert bench_forecast.p95(calm.energy) < 0.10
