@@ -197,9 +197,14 @@ def in_one_line(made: Forecast, intensity: Intensity) -> str:
 
 def basis(made: Forecast) -> str:
     """Which runs it rests on, how near they are, and how old."""
+    return f"{whose(made)}, {age(made)}"
+
+
+def whose(made: Forecast) -> str:
+    """Which runs it rests on, and how near they are."""
     runs = counted(len(made.run_ids), "run")
     names = ", ".join(run_id[:8] for run_id in made.run_ids[:3]) + ", ..." * (len(made.run_ids) > 3)
-    return f"{runs} of {made.level} ({names}), {age(made)}"
+    return f"{runs} of {made.level} ({names})"
 
 
 def age(made: Forecast) -> str:
@@ -298,7 +303,7 @@ def estimated(
     """
     assert made.energy_j is not None
     used = [row for row in past if row["run_id"] in made.run_ids]
-    method = f"estimated from {basis(made)}"
+    method = f"estimated from {whose(made)}, the newest of {made.newest_at:%Y-%m-%d}"
     shares = {part: sum(row[f"work_{part}_j"] for row in used) / sum(row["work_j"] for row in used) for part in PARTS}
     sources = {part: Source.ESTIMATED if share else Source.ABSENT for part, share in shares.items()}
     named = {name: run[name] for name in Run.__dataclass_fields__ if name in run}
