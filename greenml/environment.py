@@ -96,17 +96,19 @@ def dependencies_hash() -> str:
 
 
 def git() -> tuple[str | None, bool | None]:
-    """The commit of the working folder, and whether it holds changes; None where there is no repository."""
+    """The commit of the working folder, and whether tracked files differ from it; None where there is no repository."""
     commit = _git("rev-parse", "HEAD")
     if commit is None:
         return None, None
-    changes = _git("status", "--porcelain")
+    changes = _git("status", "--porcelain", "--untracked-files=no")  # a store in the folder is no change
     return commit, None if changes is None else bool(changes)
 
 
 def command() -> str:
     """The command line, ready to be pasted."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name  # python -m greenml
+    return shlex.join([name, *sys.argv[1:]])
 
 
 def provenance(meter: Mapping[str, Any]) -> str:

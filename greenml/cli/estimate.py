@@ -32,7 +32,12 @@ Record = Annotated[
 ]
 StartedAt = Annotated[
     datetime | None,
-    typer.Option("--started-at", metavar="TIME", help="When it was, for --record: 2026-03-01, 2026-03-01T14:30."),
+    typer.Option(
+        "--started-at",
+        metavar="TIME",
+        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S"],
+        help="When it was, for --record: 2026-03-01, 2026-03-01T14:30.",
+    ),
 ]
 Accuracy = Annotated[
     float | None,

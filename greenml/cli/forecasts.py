@@ -12,7 +12,7 @@ from greenml import config as configs
 from greenml import console, environment, forecast
 from greenml.console import counted
 from greenml.errors import StoreError
-from greenml.records import Epoch, Phase, Run, Source
+from greenml.records import Epoch, Phase, Progress, Run, Source
 from greenml.units import ENERGY, JOULES_PER_KWH, MASS, co2_g, format_alike, format_duration, format_energy
 
 if TYPE_CHECKING:
@@ -197,9 +197,14 @@ def in_one_line(made: Forecast, intensity: Intensity) -> str:
 
 def basis(made: Forecast) -> str:
     """Which runs it rests on, how near they are, and how old."""
+    return f"{whose(made)}, {age(made)}"
+
+
+def whose(made: Forecast) -> str:
+    """Which runs it rests on, and how near they are."""
     runs = counted(len(made.run_ids), "run")
     names = ", ".join(run_id[:8] for run_id in made.run_ids[:3]) + ", ..." * (len(made.run_ids) > 3)
-    return f"{runs} of {made.level} ({names}), {age(made)}"
+    return f"{runs} of {made.level} ({names})"
 
 
 def age(made: Forecast) -> str:
@@ -240,13 +245,12 @@ def quantity(span: Span | None, units: tuple[tuple[float, str], ...]) -> str:
     return f"{value} {unit} ({low} to {high})"
 
 
-def so_far(joules: float, made: Forecast) -> str:
+def so_far(joules: float, whole: Span | None, *, at_most: bool) -> str:
     """What is spent of what is expected: "12.3 of ~48.1 mWh (45.2 to 51.0)"."""
-    if made.energy_j is None:
+    if whole is None:
         return format_energy(joules)
-    whole = made.energy_j
     (spent, value, low, high), unit = format_alike([joules, whole.value, whole.low, whole.high], ENERGY)
-    return f"{spent} of {'<' if made.at_most else '~'}{value} {unit} ({low} to {high})"
+    return f"{spent} of {'<' if at_most else '~'}{value} {unit} ({low} to {high})"
 
 
 def duration(span: Span) -> str:
@@ -299,7 +303,7 @@ def estimated(
     """
     assert made.energy_j is not None
     used = [row for row in past if row["run_id"] in made.run_ids]
-    method = f"estimated from {basis(made)}"
+    method = f"estimated from {whose(made)}, the newest of {made.newest_at:%Y-%m-%d}"
     shares = {part: sum(row[f"work_{part}_j"] for row in used) / sum(row["work_j"] for row in used) for part in PARTS}
     sources = {part: Source.ESTIMATED if share else Source.ABSENT for part, share in shares.items()}
     named = {name: run[name] for name in Run.__dataclass_fields__ if name in run}
@@ -308,6 +312,7 @@ def estimated(
         | {
             "run_id": run_id,
             "kind": "estimate",
+            "group_hash": None,
             "name": config.name,
             "tags": config.tags,
             "parent": None,
@@ -360,6 +365,7 @@ class Outlook:
         self._num_val = self._num_test = 0
         self.latest: Forecast | None = None
         """None while nothing is known."""
+        self._anchor: tuple[float, float] | None = None
         if resumed:
             [run] = store.rows("select num_val, num_test from runs where run_id = ?", [run_id])
             self._num_val, self._num_test = run["num_val"], run["num_test"]
@@ -368,6 +374,8 @@ class Outlook:
 
     def hear(self, record: Record) -> Record:
         """Take a record of the run in, and pass it on: a Run with the forecast of before its first epoch."""
+        if isinstance(record, Run | Epoch):
+            self._anchor = None
         match record:
             case Run():
                 self._num_val, self._num_test = record.num_val or 0, record.num_test or 0
@@ -388,3 +396,18 @@ class Outlook:
                     budgets=self._budgets,
                 )
         return record
+
+    def energy_by_now(self, record: Progress) -> Span | None:
+        """The latest forecast of the energy, in the midst of an epoch: what it left to come shrinks with every step."""
+        if self.latest is None or self.latest.energy_j is None or record.energy_j is None or record.epoch is None:
+            return None
+        share = record.done / record.total if record.what == "training" else 1.0
+        position = record.epoch - 1 + share
+        began, spent_j = self._anchor = self._anchor or (position, record.energy_j)
+        last = self._config.epochs
+        left = (last - position) / (last - began) if began < last else 0.0
+        whole = self.latest.energy_j
+        low, value, high = (
+            record.energy_j + left * max(0.0, part - spent_j) for part in (whole.low, whole.value, whole.high)
+        )
+        return forecast.Span(low, value, high)

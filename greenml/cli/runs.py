@@ -24,7 +24,16 @@ from greenml.cli.options import (
 )
 from greenml.console import UNKNOWN, Column, bars, counted, figure, local, percentage
 from greenml.errors import UsageError, nearest
-from greenml.units import JOULES_PER_KWH, format_bytes, format_duration, format_energy, format_flops, format_mass
+from greenml.units import (
+    ENERGY,
+    JOULES_PER_KWH,
+    format_alike,
+    format_bytes,
+    format_duration,
+    format_energy,
+    format_flops,
+    format_mass,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -363,12 +372,14 @@ def describe(run: Row) -> list[tuple[str, str]]:
             for row in run["gpus"]
         ),
         ("memory", memory(run)),
+        ("forecast", forecast_in_words(run["forecast"]) if run["forecast"] else ""),
         ("meter", metered(run["meter"])),
         ("factor", f"{run['intensity_source']}, for the {run['intensity_level']}"),
         ("hindsight", hindsight(optimal) if optimal else ""),
         ("hardware", in_words(run["hardware"])),
         ("config", in_words(run["config"])),
         ("versions", in_words(run["versions"])),
+        ("packages", run["dependencies_hash"] or ""),
         ("git", git or ""),
         ("command", run["command"]),
     ]
@@ -440,6 +451,15 @@ def hindsight(optimal: Row) -> str:
     saved = optimal["energy_saved_kwh"]
     words = f"epoch {optimal['epoch']} had {percentage(optimal['accuracy'])} %, within a point of the best"
     return f"{words}; after it {format_energy(saved * JOULES_PER_KWH)} more was spent" if saved else words
+
+
+def forecast_in_words(made: Row) -> str:
+    """What was expected before the first epoch, beside what came."""
+    expected, runs = made["energy_j"], counted(len(made["run_ids"]), "run")
+    if expected is None:
+        return f"energy unknown, from {runs}"
+    (value, low, high), unit = format_alike([expected[part] for part in ("value", "low", "high")], ENERGY)
+    return f"{value} {unit} ({low} to {high}) before its first epoch, from {runs} of {made['level']}"
 
 
 def in_words(values: Row) -> str:

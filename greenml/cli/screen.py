@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from greenml import console, environment
 from greenml.cli import forecasts
 from greenml.records import Epoch, Notice, Progress, Resume, Run
-from greenml.units import co2_g, format_duration, format_energy, format_mass
+from greenml.units import co2_g, format_duration, format_mass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from greenml.cli.forecasts import Outlook
+    from greenml.forecast import Span
     from greenml.records import Intensity, Record
 
 LINE_WIDTH = 80
@@ -102,17 +103,17 @@ class Screen:
             return f"{record.done:,} of {record.total:,}"
         val = [f"val {console.percentage(self._epochs[-1].val_accuracy)} %"] if self._epochs else []
         watts = [] if record.watts is None else [f"{record.watts:.0f} W"]
-        spent = [] if record.energy_j is None else [self._spent(record.energy_j)]
+        spent = [] if record.energy_j is None else [self._spent(record.energy_j, self._outlook.energy_by_now(record))]
         grams = [] if record.energy_j is None else [format_mass(self._grams(record.energy_j))]
         left_s = self._left_s(record.epoch - 1 + record.done / record.total) if record.what == "training" else None
         left = [] if left_s is None else [f"{format_duration(left_s)} left"]
         room = console.err().width - len(self._title(record)) - BAR_WIDTH
         return fitting([(val, 1), (watts, 3), (spent, 0), (grams, 4), (left, 2)], room)
 
-    def _spent(self, joules: float) -> str:
+    def _spent(self, joules: float, whole: Span | None) -> str:
         """So far, of what is expected."""
         made = self._outlook.latest
-        return format_energy(joules) if made is None else forecasts.so_far(joules, made)
+        return forecasts.so_far(joules, whole, at_most=made is not None and made.at_most)
 
     def _note_forecast(self) -> None:
         made = self._outlook.latest
@@ -136,7 +137,8 @@ class Screen:
             f"loss {epoch.val_loss:.3f}"
         )
         joules = epoch.energy_total_j
-        spent = "energy unknown" if joules is None else self._spent(joules)
+        made = self._outlook.latest
+        spent = "energy unknown" if joules is None else self._spent(joules, made.energy_j if made else None)
         watts = [] if epoch.energy_j is None else [f"{epoch.energy_j / epoch.duration_s:.0f} W"]
         grams = [] if joules is None else [format_mass(self._grams(joules))]
         partly = [] if epoch.schedule_complete else ["(a part of it)"]

@@ -30,13 +30,13 @@ NEWEST = 20
 """So many of the nearest runs count: what a machine did long ago says less."""
 
 LEVELS = (
-    ("this model, batch and image size", 0.10),
-    ("this model with another batch or image size", 0.25),
+    ("this model, batch and image size", 0.20),
+    ("this model with another batch or image size", 0.30),
     ("this model with another precision or number of threads", 0.50),
-    ("other models of its family", 0.50),
-    ("other models of its family with another precision or number of threads", 0.70),
-    ("models of other families", 0.90),
-    ("models of other families with another precision or number of threads", 1.10),
+    ("other models of its family", 0.60),
+    ("other models of its family with another precision or number of threads", 0.80),
+    ("models of other families", 1.00),
+    ("models of other families with another precision or number of threads", 1.20),
 )
 """How near a run is, best first, and the spread (standard deviation of logarithms) to expect between two runs that are
 so near, before this history shows its own; it counts as much as PRIOR_COUNT pairs of runs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 WARM_UP_STEPS = 3
 """The first steps also find memory and choose kernels: they are a phase of their own."""
-MIN_STEPS, MIN_S, MAX_S = 24, 5.0, 60.0
-"""Then so many steps and seconds at least, and so many seconds at most; an epoch at most."""
+MIN_STEPS, MIN_S, MAX_S = 24, 3.0, 60.0
+"""Then so many steps and seconds at least, and so many seconds at most."""
 VALIDATION_SHARE = 0.2
 """Of the time of the steps; one batch at least, the split at most."""
 
@@ -38,7 +39,7 @@ def calibrate(config: Config, meter: Meter, intensity: Intensity, *, run_id: str
     meter.attach(device.type, lambda: precision.synchronize(device))
     setup = yield from prepare(config, device)
     books = Books(meter, None)
-    yield dataclasses.replace(begin(setup, meter, intensity, run_id), kind="calibrate")
+    yield dataclasses.replace(begin(setup, meter, intensity, run_id), kind="calibrate", group_hash=None)
 
     began = time.perf_counter()
     try:
@@ -64,22 +65,20 @@ def calibrate(config: Config, meter: Meter, intensity: Intensity, *, run_id: str
 
 
 def _few_steps(setup: Setup, meter: Meter) -> Fit:
-    """Train; the Fit counts the samples of the steps in the window `train` alone."""
-    learner = setup.learner
-    steps, total = learner.train_epoch(setup.train, 1), learner.num_steps(setup.train)
-    warm = min(WARM_UP_STEPS, total - 1)
+    """Train, where data are few over several epochs; the Fit counts the samples of the window `train` alone."""
+    config, learner = setup.config, setup.learner
+    steps = itertools.chain.from_iterable(learner.train_epoch(setup.train, epoch) for epoch in itertools.count(1))
     with meter.window("warm-up", epoch=1):
-        for _ in range(warm):
+        for _ in range(WARM_UP_STEPS):
             next(steps)
-    num_warm = learner.fit().num_samples if warm else 0
-    start = time.perf_counter()
     with meter.window("train", epoch=1):
-        for step in steps:
+        start, num_steps = time.perf_counter(), 0
+        for _ in steps:
+            num_steps += 1
             passed_s = time.perf_counter() - start
-            if passed_s >= MAX_S or (passed_s >= MIN_S and step - warm >= MIN_STEPS):
+            if passed_s >= MAX_S or (passed_s >= MIN_S and num_steps >= MIN_STEPS):
                 break
-        fit = learner.fit()
-    return fit._replace(num_samples=fit.num_samples - num_warm)
+    return learner.fit()._replace(num_samples=num_steps * config.batch_size * config.grad_accum)
 
 
 def _part_of_validation(setup: Setup, meter: Meter, num_trained: int) -> Score:

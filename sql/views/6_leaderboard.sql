@@ -14,7 +14,8 @@ with progress as (
 figures as (
     select
         runs.*,
-        coalesce(progress.last_epoch, 0) as num_epochs,
+        -- Nobody saw the epochs of a run that was never metered: it is taken at its word.
+        coalesce(progress.last_epoch, if(runs.kind = 'estimate', runs.epochs_asked, 0)) as num_epochs,
         progress.mean_sample_j,
         progress.most_host_bytes,
         progress.most_device_bytes,
