@@ -17,7 +17,10 @@ from greenml.store import Store
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEAVY = {"torch", "torchvision", "timm", "optuna", "altair", "codecarbon", "polars", "pydantic", "sklearn", "numpy"}
+HEAVY = {
+    "torch", "torchvision", "timm", "optuna", "altair", "codecarbon", "polars", "pydantic", "sklearn", "numpy",
+    "mlflow", "wandb",
+}  # fmt: skip
 PEEK = """
 import sys
 from greenml.cli import main

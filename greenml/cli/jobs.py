@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import threading
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from greenml.config import Config
     from greenml.energy import Meter, Settings
-    from greenml.records import Epoch, Intensity, Metric, Stored
+    from greenml.records import Intensity, Stored
     from greenml.run import Past
     from greenml.store import Store
     from greenml.trackers import Following
@@ -54,9 +53,11 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) 
     outlook = Outlook(store, job.config, job.intensity, job.run_id, resumed=job.past is not None)
     screen = Screen(folder, job.config.epochs, job.intensity, outlook, quiet=quiet)
     before = log.stored(store, job.run_id) if job.past and job.config.log else []
-    with trackers.Following(job.config.log, lambda text, matters: screen.note(text, always=matters)) as following:
+    with trackers.Following(
+        job.config.log, lambda text, matters: screen.note(text, always=matters), before
+    ) as following:
         with screen:
-            status, error = _train(job, store, folder, screen, outlook, following, before, quiet=quiet)
+            status, error = _train(job, store, folder, screen, outlook, following, quiet=quiet)
             if waiting := store.unstored():
                 following.show(trackers.Ending(run_id=job.run_id, status=status, ended_at=None, summary=None, files=[]))
                 if error:
@@ -83,20 +84,9 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) 
 
 
 def _train(
-    job: Job,
-    store: Store,
-    folder: Path,
-    screen: Screen,
-    outlook: Outlook,
-    following: Following,
-    before: list[log.Told],
-    *,
-    quiet: bool,
+    job: Job, store: Store, folder: Path, screen: Screen, outlook: Outlook, following: Following, *, quiet: bool
 ) -> tuple[str, GreenMLError | None]:
-    """Run it, storing and showing every record; the status it ended with, and the error of a run that failed.
-
-    `before` is what the store knows of a run that is taken up again: trackers may have missed some of it.
-    """
+    """Run it, storing and showing every record; the status it ended with, and the error of a run that failed."""
     from greenml import energy, run
 
     segment = job.past.segment if job.past else 0
@@ -119,9 +109,6 @@ def _train(
         try:
             for record in map(outlook.hear, records):
                 screen.show(record)
-                if isinstance(record, Resume):
-                    for earlier, at in before:
-                        following.show(_as_resumed(earlier, record), at)
                 following.show(record)
                 if not isinstance(record, Progress | Notice):
                     pending.append(record)
@@ -176,15 +163,6 @@ def _missed(meter: Meter) -> MeterError | None:
     except MeterError as error:
         return error
     return None
-
-
-def _as_resumed(earlier: Run | Epoch | Metric, resume: Resume) -> Run | Epoch | Metric:
-    """A run, as it is since it was taken up again."""
-    if not isinstance(earlier, Run):
-        return earlier
-    return dataclasses.replace(
-        earlier, config=resume.config, hardware=resume.hardware, meter=resume.meter, versions=resume.versions
-    )
 
 
 @contextmanager

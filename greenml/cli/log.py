@@ -15,13 +15,11 @@ from greenml.errors import DataError
 from greenml.records import Epoch, Metric, Run
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from pathlib import Path
 
     from greenml.store import Store
     from greenml.trackers import Ending
-
-    Told = tuple[Run | Epoch | Metric, datetime | None]
+    from greenml.trackers.wire import Dated
 
 FILES = ("config.yaml", "summary.json", "epochs.csv", "curves.png", "model.pt")
 """What a tracker keeps of a run's folder: all that matters to who did not train it."""
@@ -55,7 +53,7 @@ def log(
             )
 
 
-def stored(db: Store, run_id: str) -> list[Told]:
+def stored(db: Store, run_id: str) -> list[Dated]:
     """What the store knows of a run, as it was told when it happened, with the times at which its epochs ended."""
     from greenml.store import intensity_of
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import queue
 import subprocess
@@ -13,12 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from greenml.records import Epoch, Metric, Run
+from greenml.records import Epoch, Metric, Resume, Run
 from greenml.trackers import wire
 from greenml.trackers.registry import Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from greenml.records import Record
@@ -28,7 +29,7 @@ SERIES = "GREENML_SERIES"
 AT_ONCE_S = 2.0
 """After so long, who waits at the end of a run hears for what."""
 ROOM = 1000
-"""Records that wait for a tracker which is slow; what comes after them is lost to it."""
+"""Rows that wait for a tracker which is slow; what comes on top of them is lost to it."""
 PATIENCE_S = 30.0
 """How long a run that is over waits for its trackers, ..."""
 BYTES_PER_S = 1e6
@@ -39,11 +40,14 @@ class Following:
     """The trackers of one run. A context: leaving it waits for them where the run has ended in good order.
 
     `say` gets what they have to say, and whether that matters to who wants to hear only of trouble; it is called
-    from `show` and on leaving, on the thread that calls these.
+    from `show` and on leaving, on the thread that calls these. `before` is what is known of a run that is taken up
+    again: trackers may have missed some of it.
     """
 
-    def __init__(self, names: Iterable[str], say: Callable[[str, bool], None]) -> None:
-        self._say = say
+    def __init__(
+        self, names: Iterable[str], say: Callable[[str, bool], None], before: Sequence[wire.Dated] = ()
+    ) -> None:
+        self._say, self._before = say, before
         self._names = list(dict.fromkeys(names))
         self._followers: list[_Follower] = []
 
@@ -61,7 +65,7 @@ class Following:
                 follower.finish()
             for follower in self._followers:
                 if not follower.wait(AT_ONCE_S):
-                    self._say(f"waiting for {follower.name}; Ctrl-C does not wait", False)
+                    self._say(f"waiting for {follower.name}; Ctrl-C goes on without it", False)
                     follower.wait()
         except KeyboardInterrupt:
             self._say("not waiting for trackers any longer", True)
@@ -72,7 +76,10 @@ class Following:
 
     def show(self, record: Record | Ending, at: datetime | None = None) -> None:
         """Whatever a run yields; an epoch of the past with the time (UTC, naive) `at` which it ended."""
-        if isinstance(record, Run | Epoch | Metric | Ending):
+        if isinstance(record, Resume):
+            for earlier, when in self._before:
+                self.show(_as_resumed(earlier, record), when)
+        if isinstance(record, wire.Told):
             for follower in self._followers:
                 follower.send(record, at)
         self._pass_on()
@@ -89,15 +96,19 @@ class _Follower:
     def __init__(self, name: str) -> None:
         self.name = name
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `stop`
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "greenml.trackers.worker", name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            encoding="utf-8",
-            **_apart(),
-        )
-        self._outbox: queue.Queue[str | None] = queue.Queue(maxsize=ROOM)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "greenml.trackers.worker", name],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                encoding="utf-8",
+                **_apart(),
+            )
+        except OSError:
+            self._stderr.close()
+            raise
+        self._outbox: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._inbox: queue.SimpleQueue[tuple[str, bool]] = queue.SimpleQueue()
         self._has_begun = self._has_ended = self._is_over = False
         self._num_lost = 0
@@ -112,16 +123,15 @@ class _Follower:
         if isinstance(record, Ending):
             self._has_ended = True
             self._patience_s = patience_s(record)
-        try:
-            self._outbox.put_nowait(wire.pack(record, at))
-        except queue.Full:
+        if isinstance(record, Epoch | Metric) and self._outbox.qsize() >= ROOM:
             self._num_lost += 1
+        else:
+            self._outbox.put(wire.pack(record, at))
 
     def finish(self) -> None:
         """There is no more to send."""
         self._deadline = time.monotonic() + self._patience_s
-        with suppress(queue.Full):
-            self._outbox.put_nowait(None)
+        self._outbox.put(None)
 
     def wait(self, limit_s: float | None = None) -> bool:
         """Until a run that has ended is told, or patience ends; False where only `limit_s` has.
@@ -181,9 +191,18 @@ class _Follower:
         self._process.stdout.close()
 
 
+def _as_resumed(earlier: wire.Told, resume: Resume) -> wire.Told:
+    """A run, as it is since it was taken up again."""
+    if not isinstance(earlier, Run):
+        return earlier
+    return dataclasses.replace(
+        earlier, config=resume.config, hardware=resume.hardware, meter=resume.meter, versions=resume.versions
+    )
+
+
 def patience_s(ending: Ending) -> float:
     """How long a tracker may take for it, in seconds."""
-    return PATIENCE_S + sum(Path(file).stat().st_size for file in ending.files) / BYTES_PER_S
+    return PATIENCE_S + sum(path.stat().st_size for path in map(Path, ending.files) if path.exists()) / BYTES_PER_S
 
 
 def _apart() -> dict[str, Any]:

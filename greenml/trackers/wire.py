@@ -11,6 +11,8 @@ from greenml.records import Epoch, Metric, Run, from_json, to_json
 from greenml.trackers.registry import Ending
 
 Told = Run | Epoch | Metric | Ending
+Dated = tuple[Told, datetime | None]
+"""With the time at which it was so (UTC, naive); None: just now."""
 
 
 def pack(record: Told, at: datetime | None) -> str:
@@ -22,7 +24,7 @@ def pack(record: Told, at: datetime | None) -> str:
     return json.dumps([type(record).__name__, text, at and at.isoformat()]) + "\n"
 
 
-def unpack(line: str) -> tuple[Told, datetime | None]:
+def unpack(line: str) -> Dated:
     """What `pack` made -> the same again."""
     kind, text, at = json.loads(line)
     moment = datetime.fromisoformat(at) if at else None

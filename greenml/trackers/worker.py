@@ -58,7 +58,7 @@ class Voice:
 
 def work(name: str, voice: Voice) -> None:
     """Until stdin ends."""
-    inbox: queue.Queue[tuple[wire.Told, datetime | None] | None] = queue.Queue(maxsize=ROOM)
+    inbox: queue.Queue[wire.Dated | None] = queue.Queue(maxsize=ROOM)
     threading.Thread(target=_read, args=(inbox,), daemon=True).start()
     try:
         teller = Teller(name, voice)
@@ -76,7 +76,7 @@ class Teller:
     def __init__(self, name: str, voice: Voice) -> None:
         self._name, self._voice = name, voice
         self._tracker = registry.create(name)
-        self._waiting: deque[tuple[wire.Told, datetime | None]] = deque()
+        self._waiting: deque[wire.Dated] = deque()
         self._run: Run | None = None
         self._has_ended = self._has_lost = self._is_closed_to_us = False
 
@@ -120,7 +120,7 @@ class Teller:
         self._is_closed_to_us = isinstance(record, Run)
 
 
-def _read(inbox: queue.Queue[tuple[wire.Told, datetime | None] | None]) -> None:
+def _read(inbox: queue.Queue[wire.Dated | None]) -> None:
     limit_s = PATIENCE_S
     for line in sys.stdin:
         record, at = wire.unpack(line)
