@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+ROOT = Path("/")
+"""Where `sys` and `proc` are."""
 
 PACKAGES = ("greenml", "torch", "torchvision", "timm", "numpy", "codecarbon", "duckdb")
 
@@ -22,6 +28,51 @@ def hardware() -> dict[str, Any]:
         "memory_gb": _memory_gb(),
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def machine(hardware: dict[str, Any], gpus: list[str]) -> str:
+    """12 hex digits that stay the same for as long as CPU, threads, memory and GPUs (by name) do."""
+    memory_gb = hardware["memory_gb"]
+    # To the gigabyte: the kernel keeps some of it, a little more or less with every update.
+    parts = [hardware["cpu"], hardware["threads"], memory_gb and round(memory_gb), sorted(gpus)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+def virtual_machine() -> str | None:
+    """What this system is a guest of, in words; None where nothing says that it is one."""
+    if "microsoft" in read_text("proc/sys/kernel/osrelease").lower():
+        return "Windows (WSL)"
+    is_guest = bool(re.search(r"^flags\s*:.*\bhypervisor\b", read_text("proc/cpuinfo"), re.MULTILINE))
+    if not is_guest and not read_text("sys/hypervisor/type"):
+        return None
+    made_by = [read_text(f"sys/class/dmi/id/{name}") for name in ("sys_vendor", "product_name")]
+    return " ".join(filter(None, made_by)) or "a host that does not say its name"
+
+
+def container() -> str | None:
+    """The kind of container that this process runs in; None where nothing says that it runs in one."""
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return "Kubernetes"
+    if os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER"):
+        return "Apptainer"
+    if (ROOT / ".dockerenv").exists():
+        return "Docker"
+    if (ROOT / "run/.containerenv").exists():
+        return "Podman"
+    return read_text("run/systemd/container") or None
+
+
+def loaded(module: str) -> bool:
+    """Whether a module of the kernel is loaded, or built in."""
+    return (ROOT / "sys/module" / module).exists()
+
+
+def read_text(file: str) -> str:
+    """A small file below `ROOT`, without its last newline; empty where it is not there or not for us."""
+    try:
+        return (ROOT / file).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def versions() -> dict[str, str]:
@@ -73,12 +124,9 @@ def _git(*arguments: str) -> str | None:
 
 
 def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
+    for line in read_text("proc/cpuinfo").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
 
 

@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from greenml import __version__, console
-from greenml.cli import board, rm, runs, share, train
+from greenml.cli import board, doctor, rm, runs, share, train
 from greenml.errors import GreenMLError, UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ First steps:
   greenml train cnn --dataset digits     train on data that is already here, in seconds
   greenml board                          what every run reached, and what it took
   greenml runs show RUN                  everything known about one run
+  greenml doctor                         what can be measured here, and why not the rest
 """
 
 app = typer.Typer(
@@ -56,6 +57,7 @@ def greenml(
 
 app.command()(train.train)
 app.command()(board.board)
+app.command()(doctor.doctor)
 for command in (rm.rm, rm.restore, share.export, share.merge):
     runs.app.command()(command)
 app.add_typer(runs.app, name="runs")

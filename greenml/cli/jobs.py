@@ -78,7 +78,7 @@ def _train(job: Job, store: Store, folder: Path, screen: Screen, *, quiet: bool)
     from greenml import energy, run
 
     segment = job.past.segment if job.past else 0
-    metering = energy.open_meter(job.run_id, segment=segment, settings=meter_settings(job.config))
+    metering = energy.open_meter(job.run_id, segment=segment, settings=meter_settings(job.config, idle_power(store)))
     screen.note(f"run {job.run_id} · {job.intensity.note}")
     if ignored := energy.ignored_settings():
         screen.note(ignored, always=True)
@@ -121,11 +121,24 @@ def _train(job: Job, store: Store, folder: Path, screen: Screen, *, quiet: bool)
         return status, _missed(meter) if job.config.require_meter else None
 
 
-def meter_settings(config: Config) -> Settings:
-    """How a run of `config` is metered."""
+def meter_settings(config: Config, idle: dict[str, object] | None = None) -> Settings:
+    """How a run of `config` is metered, on a machine whose idle power was measured."""
     from greenml.energy import Settings
 
-    return Settings(meter=config.meter, scope=config.scope, tdp_w=config.tdp, interval_s=config.sampling_interval)
+    return Settings(
+        meter=config.meter,
+        scope=config.scope,
+        tdp_w=config.tdp,
+        interval_s=config.sampling_interval,
+        idle=idle,
+    )
+
+
+def idle_power(store: Store) -> dict[str, object] | None:
+    """What this machine draws when nothing runs, as `greenml doctor` has measured; None where it has not."""
+    from greenml.energy import survey
+
+    return store.idle(survey.machine())
 
 
 def _missed(meter: Meter) -> MeterError | None:

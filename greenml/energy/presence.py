@@ -62,6 +62,10 @@ class Presence:
                 reached = high
         return covered
 
+    def num_others(self) -> int:
+        """How many other meters run on this machine at this moment."""
+        return sum(_is_held(file) for file in self._folder.glob("*.json") if file != self._file)
+
     def _others(self) -> list[tuple[float, float]]:
         spans = []
         for file in self._folder.glob("*.json"):

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 from contextlib import contextmanager, suppress
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from greenml.store.rows import CHOSEN, OF_A_RUN, UNREADABLE, bury, insert, resto
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from greenml.records import Stored
 
@@ -107,6 +109,20 @@ class Store:
                 con.execute(f"delete from {table} where {chosen}", [list(run_ids)])
             con.execute(f"delete from run_rows where {CHOSEN}", [list(run_ids)])
 
+    def keep_idle(
+        self,
+        machine: str,
+        *,
+        measured_at: datetime,
+        seconds: float,
+        watts: float | None,
+        components: dict[str, object],
+    ) -> None:
+        """Keep what a machine drew while nothing ran, and what `components` says of its parts. Times are UTC, naive."""
+        row = [machine, measured_at, seconds, watts, dumps(components)]
+        with self._writing(self.timeout_s) as con:
+            con.execute("insert or replace into idle_rows values (?, ?, ?, ?, ?)", row)
+
     @contextmanager
     def claim(self, run_id: str) -> Iterator[Path]:
         """The run's folder, locked while the run lives: a free lock tells everyone that it does not.
@@ -173,6 +189,14 @@ class Store:
         listing = "greenml runs list --removed" if of == "removed_runs" else "greenml runs list"
         otherwise = f"`{listing}` shows the runs" if known else f"{self.path} has no such runs yet"
         raise UsageError(f"no run starts with `{prefix}`", hint=nearest(prefix, known, otherwise=otherwise))
+
+    def idle(self, machine: str) -> dict[str, object] | None:
+        """What `keep_idle` kept of a machine last, flat and ready for JSON: None where it was never measured."""
+        sql = "from idle_rows where machine = ? order by measured_at desc limit 1"
+        for row in self.rows(sql, [machine]):
+            measured_at = f"{row['measured_at'].isoformat()}Z"
+            return {"watts": row["watts"], **row["components"], "seconds": row["seconds"], "measured_at": measured_at}
+        return None
 
     def living(self, run_ids: Iterable[str]) -> list[str]:
         """Those of the runs that some process holds right now."""
