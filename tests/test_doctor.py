@@ -19,11 +19,12 @@ from filelock import FileLock
 from test_energy import FakeNvml
 from test_front_door import HEAVY
 
-from greenml import cli
+from greenml import cli, energy
 from greenml import environment as surroundings
 from greenml.energy import SensorError, baseline, rapl, survey
 from greenml.energy.presence import Presence
 from greenml.energy.replay import ReplaySensor
+from greenml.errors import UsageError
 from greenml.records import Source
 from greenml.store import Store, examine
 
@@ -122,7 +123,7 @@ def test_intel_is_measured_with_its_memory(doctor, machine, monkeypatch):
     report = doctor()
 
     assert report["by_name"]["RAPL"]["state"] == "works"
-    assert report["by_name"]["RAPL"]["text"] == "RAPL energy counter; RAPL energy counter of memory"
+    assert report["by_name"]["RAPL"]["text"] == "RAPL energy counter; memory has one, too"
     assert report["idle"]["cpu_w"] == pytest.approx(40, rel=0.2)
     assert report["idle"]["ram_w"] == pytest.approx(4, rel=0.2)
     assert report["idle"]["gpu_w"] == 0
@@ -133,7 +134,7 @@ def test_amd_is_measured_and_its_memory_is_not(doctor, machine, monkeypatch):
     powered(machine, AMD, monkeypatch, intel_rapl_0=65)
     report = doctor()
 
-    assert report["by_name"]["RAPL"]["text"] == "RAPL energy counter; this machine has none of its memory"
+    assert report["by_name"]["RAPL"]["text"] == "RAPL energy counter; memory has none"
     assert report["idle"]["cpu_w"] == pytest.approx(65, rel=0.2)
     assert (report["idle"]["ram_w"], report["idle"]["watts"]) == (None, None)
 
@@ -330,6 +331,26 @@ def test_idle_power_is_kept_and_found_again(doctor, machine, monkeypatch, db):
     forbid(monkeypatch)  # later, without permission, it is still there
     assert doctor()["idle"] == kept
     assert db.idle("another") is None
+
+
+def test_a_training_carries_what_was_measured(doctor, machine, monkeypatch, db):
+    """`open_meter` gets it with its settings."""
+    given = []
+
+    def open_meter(run_id, **words):
+        given.append(words["settings"].idle)
+        raise UsageError("enough is known", hint="none")
+
+    monkeypatch.setattr(energy, "open_meter", open_meter)
+    train = ["train", "cnn", "--dataset", "digits", "--quiet"]
+    with pytest.raises(SystemExit):
+        cli.main(train)
+    powered(machine, AMD, monkeypatch, intel_rapl_0=40)
+    measured = doctor()["idle"]
+    with pytest.raises(SystemExit):
+        cli.main(train)
+
+    assert given == [None, measured]
 
 
 def test_the_last_measurement_counts(doctor, machine, monkeypatch, db):

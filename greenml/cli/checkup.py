@@ -105,7 +105,7 @@ def _rest(report: Report, seconds: float, has_gpu: bool, say: Callable[[str], No
         return None
     text = f"{_parts(measured.parts_w)}; mean of {format_duration(measured.seconds)}"
     if measured.is_idle:
-        report.add(section, "now", State.WORKS, text)
+        report.add(section, "now", State.WORKS, f"{text}; every run here will carry it")
         return measured
     busy = f"not kept, as {measured.busy_threads:.1f} threads were busy"
     report.add(section, "now", State.LIMITED, f"{text}; {busy}", "close what runs, and ask again")
@@ -136,10 +136,10 @@ def _keep(report: Report, db: Store, health: Health, machine: str, measured: Bas
     except StoreError as error:
         report.add_error("Idle power", "kept", error)
         return
-    if kept:
+    if kept and not measured:
         parts = _parts({name: kept[f"{name}_w"] for name in ("cpu", "gpu", "ram")})
         when = local(datetime.fromisoformat(str(kept["measured_at"])))
-        report.add("Idle power", "kept", State.WORKS, f"{parts}; {when}: goes along with every run here")
+        report.add("Idle power", "kept", State.WORKS, f"{parts}; of {when}; every run here carries it")
 
 
 def _grid(report: Report, region: str | None) -> None:
@@ -155,7 +155,7 @@ def _grid(report: Report, region: str | None) -> None:
     report.add("CO2", "region", State.LIMITED if is_far else State.WORKS, intensity.note)
     text = f"{intensity.level}, {intensity.year or 'year not stated'}: {intensity.source}"
     report.add("CO2", "factor", State.WORKS, text)
-    text = f"{intensity.pue:g}; --pue gives that of a data centre: it multiplies grams, never joules"
+    text = f"{intensity.pue:g} unless --pue says otherwise; it multiplies grams, never joules"
     report.add("CO2", "PUE", State.WORKS, text)
 
 

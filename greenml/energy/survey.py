@@ -83,14 +83,14 @@ def processor() -> Finding:
         return _unreadable(str(error))
     if counters is None:
         return _without_counters()
-    text = "; ".join(part.method for part in counters.components().values())
+    text = counters.components()["cpu"].method
     if "ram" in counters.components():
-        return Finding(name="RAPL", state=State.WORKS, text=text)
+        return Finding(name="RAPL", state=State.WORKS, text=f"{text}; memory has one, too")
     shown = [domain for domain in rapl.find_domains() if domain.counts_as == "ram"]
     if shown:
-        text += f"; that of memory cannot be read ({shown[0].counter})"
+        text += f"; that of memory cannot be read: {shown[0].counter}"
         return Finding(name="RAPL", state=State.LIMITED, text=text, hints=_permission())
-    return Finding(name="RAPL", state=State.WORKS, text=f"{text}; this machine has none of its memory")
+    return Finding(name="RAPL", state=State.WORKS, text=f"{text}; memory has none")
 
 
 def _elsewhere(system: str) -> Finding:
