@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from types import SimpleNamespace
 
 import duckdb
 import psutil
@@ -46,6 +47,11 @@ class Gpus(FakeNvml):
 
     def nvmlDeviceGetUUID(self, number):  # noqa: N802
         return f"GPU-{number}"
+
+    busy_percent = 0
+
+    def nvmlDeviceGetUtilizationRates(self, number):  # noqa: N802
+        return SimpleNamespace(gpu=number * self.busy_percent)
 
     def nvmlSystemGetDriverVersion(self):  # noqa: N802
         return "575.51"
@@ -372,6 +378,23 @@ def test_a_busy_machine_is_not_idle(doctor, machine, monkeypatch, db):
     assert db.rows("from idle_rows") == []
 
 
+def test_a_gpu_that_works_is_not_idle(doctor, machine, monkeypatch, db):
+    gpus = Gpus()
+    gpus.busy_percent = 80
+    monkeypatch.setitem(sys.modules, "pynvml", gpus)
+    powered(machine, INTEL, monkeypatch, intel_rapl_0=40, intel_rapl_0_1=4)
+    asleep = baseline.time.sleep
+
+    def busy(seconds):
+        asleep(seconds)
+        gpus.millijoules = [millijoules + 1000 * 60 * seconds for millijoules in gpus.millijoules]
+
+    monkeypatch.setattr(baseline.time, "sleep", busy)
+
+    assert "not kept, for work went on (NVIDIA H200)" in doctor()["by_name"]["now"]["text"]
+    assert db.rows("from idle_rows") == []
+
+
 def test_a_run_that_is_being_metered_is_heard_and_nothing_is_measured(doctor, machine, monkeypatch):
     powered(machine, INTEL, monkeypatch, intel_rapl_0=40)
     other = Presence()
@@ -392,7 +415,7 @@ def test_a_dead_counter_is_no_idle_power_of_zero(doctor, machine, monkeypatch):
     report = doctor()
 
     assert "stood still" in report["by_name"]["now"]["text"]
-    assert report["idle"] is None
+    assert (report["idle"], report["exit_code"]) == (None, 4)
 
 
 def test_a_machine_keeps_its_id_until_it_changes():

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 METER_FAILS = 4
 """What a run with --require-meter would end with."""
+BUSY_PERCENT = 10
+"""A GPU that works for more of the time does more than drawing a desktop."""
 NUM_SHOWN = 5
 STATES = {"measured": State.WORKS, "absent": State.ABSENT, "unknown": State.BROKEN}
 
@@ -71,7 +73,7 @@ def look(db: Store, *, region: str | None, seconds: float, say: Callable[[str], 
         "container": environment.container(),
     }
     report.findings["Meters"] = [survey.processor(), *survey.graphics(gpus)]
-    measured = _rest(report, seconds, survey.has_gpu(gpus), say)
+    measured = _rest(report, seconds, gpus, say)
     _grid(report, region)
     health = _store(report, db)
     _keep(report, db, health, machine["id"], measured)
@@ -80,7 +82,7 @@ def look(db: Store, *, region: str | None, seconds: float, say: Callable[[str], 
     return report
 
 
-def _rest(report: Report, seconds: float, has_gpu: bool, say: Callable[[str], None]) -> Baseline | None:
+def _rest(report: Report, seconds: float, gpus: Gpus, say: Callable[[str], None]) -> Baseline | None:
     """What the machine draws at rest, where that can be measured now."""
     section = "Idle power"
     num_others = report.facts["other_meters"] = Presence().num_others()
@@ -95,21 +97,24 @@ def _rest(report: Report, seconds: float, has_gpu: bool, say: Callable[[str], No
         return None
     notice = f"measuring idle power for {format_duration(seconds)}: leave the machine alone"
     try:
-        measured = baseline.measure(seconds, has_gpu=has_gpu, begin=lambda: say(notice))
+        measured = baseline.measure(seconds, has_gpu=survey.has_gpu(gpus), begin=lambda: say(notice))
     except SensorError as error:
-        report.add(section, "now", State.ABSENT, f"not measured: {error}")
+        report.add(section, "now", State.BROKEN, str(error), "a run would store it as unknown")
+        report.fail(METER_FAILS)
         return None
     if measured is None:
         text = "nothing to measure it with: no counter can be read, and a model would only guess"
         report.add(section, "now", State.ABSENT, text)
         return None
     text = f"{_parts(measured.parts_w)}; mean of {format_duration(measured.seconds)}"
-    if measured.is_idle:
-        report.add(section, "now", State.WORKS, f"{text}; every run here will carry it")
-        return measured
-    busy = f"not kept, as {measured.busy_threads:.1f} threads were busy"
-    report.add(section, "now", State.LIMITED, f"{text}; {busy}", "close what runs, and ask again")
-    return None
+    busy = [] if measured.is_idle else [f"{measured.busy_threads:.1f} threads"]
+    busy += [name for name, percent in zip(gpus.names, gpus.busy_percent, strict=True) if percent > BUSY_PERCENT]
+    if busy:
+        text += f"; not kept, for work went on ({', '.join(busy)})"
+        report.add(section, "now", State.LIMITED, text, "close what runs, and ask again")
+        return None
+    report.add(section, "now", State.WORKS, f"{text}; every run here will carry it")
+    return measured
 
 
 def _parts(parts_w: Mapping[str, Any]) -> str:

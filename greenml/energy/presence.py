@@ -64,7 +64,11 @@ class Presence:
 
     def num_others(self) -> int:
         """How many other meters run on this machine at this moment."""
-        return sum(_is_held(file) for file in self._folder.glob("*.json") if file != self._file)
+        num_others = 0
+        for file in self._folder.glob("*.json"):
+            with suppress(OSError):  # removed while we looked, or on a disk without locks
+                num_others += file != self._file and _is_held(file)
+        return num_others
 
     def _others(self) -> list[tuple[float, float]]:
         spans = []

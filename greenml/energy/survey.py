@@ -59,6 +59,8 @@ class Gpus:
 
     names: tuple[str, ...] = ()
     has_counter: tuple[bool, ...] = ()
+    busy_percent: tuple[int, ...] = ()
+    """Share of the last second or less in which something ran on it; 0 where it does not say."""
     driver: str | None = None
     cuda: str | None = None
     """The newest CUDA that the driver runs."""
@@ -161,6 +163,7 @@ def nvidia_gpus() -> Gpus:
         return Gpus(
             names=tuple(_words(pynvml.nvmlDeviceGetName(handle)) for handle in handles),
             has_counter=tuple(_has_counter(pynvml, handle) for handle in handles),
+            busy_percent=tuple(_busy_percent(pynvml, handle) for handle in handles),
             driver=_words(pynvml.nvmlSystemGetDriverVersion()),
             cuda="{}.{}".format(*divmod(pynvml.nvmlSystemGetCudaDriverVersion() // 10, 100)),
         )
@@ -189,6 +192,13 @@ def _has_counter(nvml: Any, handle: Any) -> bool:
     except nvml.NVMLError:
         return False
     return True
+
+
+def _busy_percent(nvml: Any, handle: Any) -> int:
+    try:
+        return int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+    except nvml.NVMLError:
+        return 0
 
 
 def _words(text: str | bytes) -> str:

@@ -75,8 +75,9 @@ def _read(store: Store, health: Health) -> None:
         dead = store._dead(con)
     health.num_runs, health.num_removed = counted or (0, 0)
     health.crashed = sorted({*dead, *(run_id for (run_id,) in crashed)})
-    health.alive = store.living(store.folders())
-    health.num_spooled = store.spooled()
+    with store._errors():
+        health.alive = store.living(store.folders())
+        health.num_spooled = store.spooled()
 
 
 def _probe_disk(path: Path) -> None:
