@@ -113,7 +113,7 @@ def _rest(report: Report, seconds: float, gpus: Gpus, say: Callable[[str], None]
         text += f"; not kept, for work went on ({', '.join(busy)})"
         report.add(section, "now", State.LIMITED, text, "close what runs, and ask again")
         return None
-    report.add(section, "now", State.WORKS, f"{text}; every run here will carry it")
+    report.add(section, "now", State.WORKS, text)
     return measured
 
 
@@ -141,7 +141,9 @@ def _keep(report: Report, db: Store, health: Health, machine: str, measured: Bas
     except StoreError as error:
         report.add_error("Idle power", "kept", error)
         return
-    if kept and not measured:
+    if kept and measured:
+        report.add("Idle power", "kept", State.WORKS, "every run on this machine carries it from now on")
+    elif kept:
         parts = _parts({name: kept[f"{name}_w"] for name in ("cpu", "gpu", "ram")})
         when = local(datetime.fromisoformat(str(kept["measured_at"])))
         report.add("Idle power", "kept", State.WORKS, f"{parts}; of {when}; every run here carries it")
