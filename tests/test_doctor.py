@@ -17,12 +17,13 @@ import psutil
 import pytest
 from conftest import count, environment, make_phase, make_powercap, make_run
 from filelock import FileLock
-from test_energy import FakeNvml
 from test_front_door import HEAVY
+from test_sensors import FakeNvml
 
 from greenml import cli, energy
 from greenml import environment as surroundings
 from greenml.energy import SensorError, baseline, rapl, survey
+from greenml.energy.meters import open_sensor
 from greenml.energy.presence import Presence
 from greenml.energy.replay import ReplaySensor
 from greenml.errors import UsageError
@@ -40,15 +41,12 @@ HINT = "sudo chmod a+r /sys/class/powercap/intel-rapl*:*/energy_uj"
 
 
 class Gpus(FakeNvml):
-    """Two GPUs that also have names."""
-
-    def nvmlDeviceGetName(self, number):  # noqa: N802
-        return b"NVIDIA H200" if number else "NVIDIA A100"
-
-    def nvmlDeviceGetUUID(self, number):  # noqa: N802
-        return f"GPU-{number}"
+    """Two GPUs of which more is known; the second may be at work."""
 
     busy_percent = 0
+
+    def __init__(self, **words):
+        super().__init__(names=("NVIDIA A100", b"NVIDIA H200"), **words)
 
     def nvmlDeviceGetUtilizationRates(self, number):  # noqa: N802
         return SimpleNamespace(gpu=number * self.busy_percent)
@@ -73,9 +71,11 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.setattr(psutil, "cpu_percent", lambda: 0.0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(init_error=FakeNvml.NVMLError_LibraryNotFound()))
-    monkeypatch.setattr(survey, "open_sensor", ReplaySensor)
+    monkeypatch.setattr(survey, "open_sensor", lambda _: ReplaySensor())
     for name in ("KUBERNETES_SERVICE_HOST", "APPTAINER_CONTAINER", "SINGULARITY_CONTAINER"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     return root
 
 
@@ -414,7 +414,7 @@ def test_a_dead_counter_is_no_idle_power_of_zero(doctor, machine, monkeypatch):
     powered(machine, AMD, monkeypatch)
     report = doctor()
 
-    assert "stood still" in report["by_name"]["now"]["text"]
+    assert "stands still" in report["by_name"]["now"]["text"]
     assert (report["idle"], report["exit_code"]) == (None, 4)
 
 
@@ -445,6 +445,33 @@ def test_what_a_run_would_store_is_there(doctor):
     assert report["is_ready"]
 
 
+def test_where_everything_has_a_counter_no_model_is_asked(doctor, machine, monkeypatch):
+    """The meter that a run opens, on two sockets and two GPUs."""
+    monkeypatch.setattr(survey, "open_sensor", open_sensor)
+    monkeypatch.setitem(sys.modules, "pynvml", Gpus())
+    make_powercap(machine / "sys/class/powercap", INTEL | {"intel-rapl:1": ("package-1", 2000)})
+    report = doctor("--seconds", "0")
+
+    assert [part["source"] for part in report["components"].values()] == ["measured"] * 3
+    assert "RAPL energy counter of 2 packages; ticks every 1 ms" in report["by_name"]["cpu"]["text"]
+    assert "ticks every 100 ms" in report["by_name"]["gpu"]["text"]
+    assert (report["exit_code"], report["is_ready"]) == (0, True)
+
+
+def test_what_is_set_for_codecarbon_is_said_and_not_obeyed(doctor, tmp_path, monkeypatch):
+    assert doctor()["ignored_settings"] == {}
+    monkeypatch.setenv("CODECARBON_PUE", "3")
+    (tmp_path / ".codecarbon.config").write_text("[codecarbon]\nforce_cpu_power = 700\n")
+    report = doctor()
+
+    assert report["ignored_settings"] == {
+        str(tmp_path / ".codecarbon.config"): ["force_cpu_power"],
+        "environment": ["CODECARBON_PUE"],
+    }
+    assert report["by_name"]["ignored"]["state"] == "works with a limit"
+    assert report["by_name"]["PUE"]["text"].startswith("1 unless")
+
+
 def test_without_a_region_it_is_the_world(doctor):
     report = doctor()
 
@@ -462,7 +489,7 @@ def test_an_unknown_region_is_2_and_everything_else_is_said(doctor):
 
 
 def test_a_component_that_would_be_unknown_is_4(doctor, monkeypatch):
-    monkeypatch.setattr(survey, "open_sensor", lambda: ReplaySensor(sources={"cpu": Source.UNKNOWN}))
+    monkeypatch.setattr(survey, "open_sensor", lambda _: ReplaySensor(sources={"cpu": Source.UNKNOWN}))
     report = doctor()
 
     assert report["exit_code"] == 4
@@ -474,7 +501,7 @@ def test_a_meter_that_does_not_start_is_4(doctor, monkeypatch):
         def start(self):
             raise SensorError("no driver")
 
-    monkeypatch.setattr(survey, "open_sensor", Dead)
+    monkeypatch.setattr(survey, "open_sensor", lambda _: Dead())
     report = doctor()
 
     assert report["exit_code"] == 4

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from greenml import __version__, config, environment, grid
+from greenml import __version__, config, energy, environment, grid
 from greenml.console import counted, figure, local
-from greenml.energy import SensorError, baseline, survey
+from greenml.energy import SensorError, baseline, codecarbon, survey
+from greenml.energy.machine import UNREADABLE
 from greenml.energy.presence import Presence
 from greenml.energy.survey import Finding, State
-from greenml.errors import StoreError, UsageError
+from greenml.errors import MeterError, StoreError, UsageError
 from greenml.store import examine
 from greenml.units import format_duration
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from greenml.errors import GreenMLError
     from greenml.store import Health, Store
 
-METER_FAILS = 4
-"""What a run with --require-meter would end with."""
 BUSY_PERCENT = 10
 """A GPU that works for more of the time does more than drawing a desktop."""
 NUM_SHOWN = 5
@@ -75,8 +74,9 @@ def look(db: Store, *, region: str | None, seconds: float, say: Callable[[str], 
     report.findings["Meters"] = [survey.processor(), *survey.graphics(gpus)]
     measured = _rest(report, seconds, gpus, say)
     _grid(report, region)
-    health = _store(report, db)
+    health = examine(db)
     _keep(report, db, health, machine["id"], measured)
+    _store(report, examine(db) if measured and not health.exists else health)
     _meter(report)
     _software(report, gpus)
     return report
@@ -100,7 +100,7 @@ def _rest(report: Report, seconds: float, gpus: Gpus, say: Callable[[str], None]
         measured = baseline.measure(seconds, has_gpu=survey.has_gpu(gpus), begin=lambda: say(notice))
     except SensorError as error:
         report.add(section, "now", State.BROKEN, str(error), "a run would store it as unknown")
-        report.fail(METER_FAILS)
+        report.fail(MeterError.exit_code)
         return None
     if measured is None:
         text = "nothing to measure it with: no counter can be read, and a model would only guess"
@@ -166,9 +166,8 @@ def _grid(report: Report, region: str | None) -> None:
     report.add("CO2", "PUE", State.WORKS, text)
 
 
-def _store(report: Report, db: Store) -> Health:
+def _store(report: Report, health: Health) -> None:
     """Whether rows can be read and written, and what waits or died."""
-    health = examine(db)
     report.facts["store"] = {part.name: getattr(health, part.name) for part in dataclasses.fields(health)} | {
         "path": str(health.path.absolute()),
         "trouble": str(health.trouble) if health.trouble else None,
@@ -178,7 +177,6 @@ def _store(report: Report, db: Store) -> Health:
         report.add_error("Store", "writing", health.trouble)
     elif health.exists:
         report.add("Store", "writing", State.WORKS, "a transaction was tried, and taken back")
-    return health
 
 
 def _about(health: Health) -> Iterator[Finding]:
@@ -208,28 +206,31 @@ def _some(run_ids: list[str]) -> str:
 def _meter(report: Report) -> None:
     """What a run that starts now would store of its joules."""
     section = "A run now"
-    report.facts |= {"meter": None, "components": None}
+    report.facts |= {"meter": None, "components": None, "ignored_settings": codecarbon.ignored_settings()}
     try:
         components, described = survey.components()
     except SensorError as error:
         text = f"does not start: {error}"
         report.add(section, "meter", State.BROKEN, text, "a run would go on, and store its joules as unknown")
-        report.fail(METER_FAILS)
+        report.fail(MeterError.exit_code)
         return
     report.facts["meter"] = described
     report.facts["components"] = {name: dataclasses.asdict(part) for name, part in components.items()}
-    for name, part in components.items():
+    for name, part in sorted(components.items()):
         _component(report, section, name, part)
         if part.source == "unknown":
-            report.fail(METER_FAILS)
-    report.add(section, "meter", State.WORKS, ", ".join(f"{key}: {value}" for key, value in described.items()))
+            report.fail(MeterError.exit_code)
+    report.add(section, "meter", State.WORKS, f"{described['meter']}, for the whole machine")
+    if ignored := energy.ignored_settings():
+        report.add(section, "ignored", State.LIMITED, ignored)
 
 
 def _component(report: Report, section: str, name: str, part: Component) -> None:
     tick = "" if part.period_s is None else f"; ticks every {format_duration(part.period_s)}"
-    hints = ("--tdp WATTS, as its maker lists it, makes the model better",) if "assumed" in part.method else ()
-    state = STATES.get(part.source, State.LIMITED)
-    report.add(section, name, state, f"{part.source}: {part.method}{tick}", *hints)
+    is_guessed = str(part.constants.get("tdp_origin", "")).startswith("assumed")
+    hints = ("--tdp WATTS, as its maker lists it, makes the model better",) if is_guessed else ()
+    method = part.method.removesuffix(f"; {UNREADABLE}")  # which says: see greenml doctor
+    report.add(section, name, STATES.get(part.source, State.LIMITED), f"{part.source}: {method}{tick}", *hints)
 
 
 def _software(report: Report, gpus: Gpus) -> None:

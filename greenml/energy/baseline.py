@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from greenml.energy import nvml, rapl
+from greenml.energy.meters import open_sensor
 from greenml.energy.sensor import COMPONENTS, SensorError
+from greenml.energy.settings import Settings
 from greenml.records import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-Counters = TypeVar("Counters")
+    from greenml.energy.sensor import Reading
 
 BUSY_THREADS = 0.5
 """More work than this, in threads kept busy, is not idle. A desktop at rest takes a tenth or two."""
@@ -56,27 +57,23 @@ def measure(seconds: float, *, has_gpu: bool, begin: Callable[[], None] = lambda
     `has_gpu` tells a GPU that nobody counts (None) from one that is not there (0 W). Raises SensorError where there
     are counters, and what they say is no measurement.
     """
-    packages, gpus = _readable(rapl.open_counters), _readable(nvml.open_counters)
-    if packages is None and gpus is None:
+    sensor = open_sensor(Settings(meter="counters"))
+    sensor.start()
+    methods = {name: part.method for name, part in sensor.components().items() if part.source is Source.MEASURED}
+    if not methods:
         return None
-    begin()
     import psutil
 
-    def read() -> dict[str, float | None]:
-        return (packages.read() if packages else {}) | ({"gpu": gpus.read_j()} if gpus else {})
-
+    begin()
     psutil.cpu_percent()  # counts from its last call
-    before, began, measured_at = read(), time.monotonic(), datetime.now(UTC).replace(tzinfo=None)
+    before, began, measured_at = sensor.read(), time.monotonic(), datetime.now(UTC).replace(tzinfo=None)
     time.sleep(seconds)
-    after, elapsed_s = read(), time.monotonic() - began
+    after, elapsed_s = sensor.read(), time.monotonic() - began
     busy_threads = psutil.cpu_percent() / 100 * (psutil.cpu_count() or 1)
-    absent = {} if gpus or has_gpu else {"gpu": 0.0}
-    measured = {name: _watts(name, before[name], after[name], elapsed_s) for name in before}
-    methods = {name: part.method for name, part in packages.components().items()} if packages else {}
-    if gpus:
-        methods["gpu"] = f"NVML energy counter of {gpus.num_gpus} GPU{'s' if gpus.num_gpus > 1 else ''}"
+    sensor.stop()
+    measured = {name: _used_j(name, before, after) / elapsed_s for name in methods}
     return Baseline(
-        parts_w=dict.fromkeys(COMPONENTS) | absent | measured,
+        parts_w=dict.fromkeys(COMPONENTS) | ({} if has_gpu else {"gpu": 0.0}) | measured,
         method=", ".join(f"{name}: {method}" for name, method in methods.items()),
         seconds=elapsed_s,
         measured_at=measured_at,
@@ -84,16 +81,17 @@ def measure(seconds: float, *, has_gpu: bool, begin: Callable[[], None] = lambda
     )
 
 
-def _readable(open_counters: Callable[[], Counters | None]) -> Counters | None:
-    """Counters that cannot be read are no counters; `survey` says why."""
-    try:
-        return open_counters()
-    except SensorError:
-        return None
-
-
-def _watts(name: str, before: float | None, after: float | None, seconds: float) -> float:
+def _used_j(name: str, before: Reading, after: Reading) -> float:
+    first_j, last_j = _joules(name, before), _joules(name, after)
     # Nothing that has a counter draws nothing.
-    if before is None or after is None or after <= before:
-        raise SensorError(f"the {name} counter stood still, was reset or could not be read")
-    return (after - before) / seconds
+    if first_j is None or last_j is None or last_j <= first_j or name in after.broken:
+        raise SensorError(f"the {name} counter stands still, was reset or could not be read")
+    return last_j - first_j
+
+
+def _joules(name: str, reading: Reading) -> float | None:
+    """Cumulative; the GPUs come one by one."""
+    if name != "gpu" or reading.gpus_j is None:
+        return reading.joules.get(name)
+    known = [joules for joules in reading.gpus_j if joules is not None]
+    return sum(known) if len(known) == len(reading.gpus_j) else None

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from greenml import environment
 from greenml.energy import rapl
+from greenml.energy.meters import open_sensor
 from greenml.energy.sensor import SensorError
+from greenml.energy.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from greenml.energy.sensor import Component, Sensor
+    from greenml.energy.sensor import Component
 
 NVIDIA, AMD = "0x10de", "0x1002"
 """The makers, as a PCI device names them."""
@@ -258,19 +260,12 @@ def components() -> tuple[Mapping[str, Component], dict[str, Any]]:
 
     Raises SensorError where the meter does not start.
     """
-    sensor = open_sensor()
+    sensor = open_sensor(Settings())
     sensor.start()
     try:
         return sensor.components(), dict(sensor.describe())
     finally:
         sensor.stop()
-
-
-def open_sensor() -> Sensor:
-    """The sensor that a run takes unless it is told otherwise."""
-    from greenml.energy.codecarbon import CodeCarbonSensor
-
-    return CodeCarbonSensor()
 
 
 def torch_build() -> tuple[str, str | None] | None:
