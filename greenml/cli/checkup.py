@@ -215,7 +215,7 @@ def _meter(report: Report) -> None:
         report.fail(MeterError.exit_code)
         return
     report.facts["meter"] = described
-    report.facts["components"] = {name: dataclasses.asdict(part) for name, part in components.items()}
+    report.facts["components"] = {name: dataclasses.asdict(part) for name, part in sorted(components.items())}
     for name, part in sorted(components.items()):
         _component(report, section, name, part)
         if part.source == "unknown":
