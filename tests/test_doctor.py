@@ -19,6 +19,7 @@ from conftest import count, environment, make_phase, make_powercap, make_run
 from filelock import FileLock
 from test_front_door import HEAVY
 from test_sensors import FakeNvml
+from test_store import of_schema_1
 
 from greenml import cli, energy
 from greenml import environment as surroundings
@@ -233,6 +234,26 @@ def test_a_virtual_machine_has_its_counters_at_its_host(doctor, machine, files, 
 
     assert found["state"] == "not here"
     assert text in found["text"]
+
+
+@pytest.mark.parametrize(
+    ("file", "words", "variables", "kind"),
+    [
+        (".dockerenv", "", {}, "Docker"),
+        ("run/.containerenv", "", {}, "Podman"),
+        ("run/systemd/container", "lxc\n", {}, "lxc"),
+        (".dockerenv", "", {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "Kubernetes"),
+        ("etc/hosts", "", {"APPTAINER_CONTAINER": "image.sif"}, "Apptainer"),
+        ("etc/hosts", "", {}, None),
+    ],
+)
+def test_a_container_is_told_by_what_it_leaves(machine, monkeypatch, file, words, variables, kind):
+    (machine / file).parent.mkdir(parents=True, exist_ok=True)
+    (machine / file).write_text(words)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert surroundings.container() == kind
 
 
 @pytest.mark.parametrize(
@@ -564,6 +585,16 @@ def test_other_peoples_databases_and_folders_are_3(doctor, tmp_path):
     assert doctor("--store", str(tmp_path))["exit_code"] == 3
     (tmp_path / "file").touch()
     assert doctor("--store", str(tmp_path / "file" / "a.duckdb"))["exit_code"] == 3
+
+
+def test_a_store_of_an_older_greenml_is_left_as_it_is(doctor, tmp_path):
+    of_schema_1(tmp_path / "old.duckdb")
+    before = (tmp_path / "old.duckdb").read_bytes()
+    report = doctor("--store", str(tmp_path / "old.duckdb"))
+
+    assert report["exit_code"] == 0
+    assert "older greenml (schema 1)" in report["by_name"]["file"]["text"]
+    assert (tmp_path / "old.duckdb").read_bytes() == before
 
 
 def test_a_store_of_a_newer_greenml_is_3(doctor, db):

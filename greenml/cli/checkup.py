@@ -137,10 +137,12 @@ def _keep(report: Report, db: Store, health: Health, machine: str, measured: Bas
                 watts=measured.watts,
                 components=measured.components(),
             )
-        kept = report.facts["idle"] = db.idle(machine)
+        # A store of an older greenml would be brought up to date for it.
+        kept = db.idle(machine) if measured or health.num_runs is not None else None
     except StoreError as error:
         report.add_error("Idle power", "kept", error)
         return
+    report.facts["idle"] = kept
     if kept and measured:
         report.add("Idle power", "kept", State.WORKS, "every run on this machine carries it from now on")
     elif kept:
@@ -183,6 +185,10 @@ def _about(health: Health) -> Iterator[Finding]:
     if not health.exists and not health.trouble:
         text = f"{health.path} is not there yet: the first run makes it"
         yield Finding(name="file", state=State.ABSENT, text=text)
+    elif health.schema_version and health.num_runs is None and not health.trouble:
+        text = f"{health.path} is of an older greenml (schema {health.schema_version})"
+        hint = "the next greenml command that reads or writes it brings it up to date"
+        yield Finding(name="file", state=State.LIMITED, text=text, hints=(hint,))
     if health.num_runs is not None:
         removed = f", {health.num_removed} removed" if health.num_removed else ""
         text = f"{health.path}: {counted(health.num_runs, 'run')}{removed}, schema {health.schema_version}"

@@ -138,6 +138,8 @@ def idle_power(store: Store) -> dict[str, object] | None:
     """What this machine draws when nothing runs, as `greenml doctor` has measured; None where it has not."""
     from greenml.energy import survey
 
+    if not store.rows("select 1 as one from idle_rows limit 1"):  # asking for GPUs may take a second
+        return None
     return store.idle(survey.machine())
 
 

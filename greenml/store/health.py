@@ -31,6 +31,7 @@ class Health:
     exists: bool
     schema_version: int | None = None
     num_runs: int | None = None
+    """None in a store of an older greenml, too, which the next command brings up to date."""
     num_removed: int | None = None
     alive: list[str] | None = None
     """Runs that some process trains right now."""
@@ -70,6 +71,8 @@ def _read(store: Store, health: Health) -> None:
             raise schema.foreign(store.path)
         health.schema_version = max(done)
         schema.refuse_newer(done, store.path)
+        if health.schema_version < max(schema.migrations()):
+            return  # other tables: the next reader brings them up to date
         counted = con.execute("select count(*) filter (removed_at is null), count(removed_at) from run_rows").fetchone()
         crashed = con.execute("select run_id from run_rows where status = 'crashed' and removed_at is null").fetchall()
         dead = store._dead(con)
