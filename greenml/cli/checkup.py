@@ -248,7 +248,8 @@ def _software(report: Report, gpus: Gpus) -> None:
     report.add("Software", "versions", State.WORKS, text)
     built = f"torch {build[0]} is built for {f'CUDA {built_for}' if built_for else 'CPUs'}" if build else ""
     if not build:
-        report.add("Software", "torch", State.BROKEN, "not installed", "$ pip install torch torchvision")
+        text = "not installed: `greenml train` needs it"
+        report.add("Software", "torch", State.LIMITED, text, "$ pip install torch torchvision")
     elif not gpus.names:
         report.add("Software", "CUDA", State.ABSENT, f"no NVIDIA GPU that answers; {built}")
     elif built_for:
