@@ -15,8 +15,8 @@ import pytest
 
 from greenml import cli, console
 from greenml.records import Artifact, Epoch, Intensity, Metric, Phase, Resume, Run, RunEnd, Source, new_run_id
-from greenml.store import Store
-from greenml.store.rows import INTENSITY_COLUMNS, TABLES
+from greenml.store import Store, intensity_of
+from greenml.store.rows import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -227,8 +227,7 @@ def records(db: Store) -> list[Stored]:
 
     found: list[Stored] = []
     for run in db.rows("from run_rows order by run_key"):
-        intensity = {name: run[INTENSITY_COLUMNS.get(name, name)] for name in Intensity.__dataclass_fields__}
-        found.append(taken(Run, run | {"intensity": Intensity(**intensity)}))
+        found.append(taken(Run, run | {"intensity": intensity_of(run)}))
         for kind, order in (
             (Resume, "segment"),
             (Phase, "segment, seq"),
@@ -269,6 +268,25 @@ def db(tmp_path: Path) -> Store:
     return store
 
 
+# The machine
+
+
+def make_powercap(root, domains):
+    """A folder as /sys/class/powercap: {"intel-rapl:0": ("package-0", joules), "intel-rapl:0:0": ("core", joules)}."""
+    for folder, (name, joules) in domains.items():
+        place = root / folder
+        place.mkdir(parents=True)
+        (place / "name").write_text(f"{name}\n")
+        (place / "max_energy_range_uj").write_text("262143328850\n")
+        count(place, joules)
+    return root
+
+
+def count(domain, joules):
+    """The counter of a domain shows this much."""
+    (domain / "energy_uj").write_text(f"{round(joules * 1e6)}\n")
+
+
 # The command
 
 GREENML = str(Path(sys.executable).with_name("greenml"))
@@ -290,8 +308,8 @@ def environment(folder):
     (folder / "site" / "sitecustomize.py").write_text(NO_NETWORK)  # Python runs it in every process that it starts
     own = {"GREENML_STORE": str(folder / "store" / "greenml.duckdb"), "GREENML_CACHE": str(folder / "cache")}
     own |= {"GREENML_DATA": str(folder / "data")}
-    paths = os.pathsep.join([str(folder / "site"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return os.environ | own | {"TMPDIR": str(folder / "tmp"), "PYTHONPATH": paths, "COLUMNS": "80"}
+    path = os.pathsep.join(filter(None, [str(folder / "site"), os.environ.get("PYTHONPATH")]))
+    return os.environ | own | {"TMPDIR": str(folder / "tmp"), "PYTHONPATH": path, "COLUMNS": "80"}
 
 
 def installed(folder, *arguments, check=True):

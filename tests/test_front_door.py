@@ -17,7 +17,10 @@ from greenml.store import Store
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEAVY = {"torch", "torchvision", "timm", "optuna", "altair", "codecarbon", "polars", "pydantic", "sklearn", "numpy"}
+HEAVY = {
+    "torch", "torchvision", "timm", "optuna", "altair", "codecarbon", "polars", "pydantic", "sklearn", "numpy",
+    "mlflow", "wandb",
+}  # fmt: skip
 PEEK = """
 import sys
 from greenml.cli import main
@@ -59,6 +62,7 @@ def test_help_shows_the_commands_in_order_and_the_first_steps() -> None:
         if line.strip()
     ]
     assert commands[:3] == ["train", "board", "track"]
+    assert {"doctor", "estimate", "import", "runs"} <= set(commands)
     assert "greenml train cnn --dataset digits" in done.stdout
     assert run().stdout == done.stdout
 

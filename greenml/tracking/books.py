@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from greenml.records import Epoch, Phase, Source
-from greenml.tracking.metrics import Name, columns
+from greenml.tracking.metrics import columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from greenml.goals import Name
 
 GRACE_S = 1.0
 """So long an epoch waits for more lines about itself once it seems complete."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenml import environment
 from greenml.errors import MeterError
+from greenml.goals import goal_of, parse
 from greenml.records import Artifact, Metric, Run, RunEnd, new_run_id
 from greenml.store import utc_now
 from greenml.tracking import metrics
@@ -238,7 +239,7 @@ class Tracker:
         self._judge.hear(line)
         draft = None if line.epoch is None else self._draft(line.epoch, drafts)
         epoch = draft.epoch if draft else line.within if line.epoch is None else self._number(line.epoch)
-        named = {written: metrics.parse(written) for written in line.figures}
+        named = {written: parse(written) for written in line.figures}
         if draft:
             draft.figures |= {named[written]: value for written, value in line.figures.items()}
             draft.schedule_complete |= line.schedule_complete
@@ -271,7 +272,7 @@ class Tracker:
         return said + 1 if self._first_epoch == 0 else said
 
     def _keep(self, written: str, value: float, epoch: int | None, goal: str | None) -> None:
-        base = metrics.parse(written).base
+        base = parse(written).base
         self._put(
             [
                 Metric(
@@ -281,7 +282,7 @@ class Tracker:
                     epoch=epoch,
                     name=written,
                     value=value,
-                    goal=self._judge.goal if base == self._judge.metric else metrics.goal_of(base) or goal,
+                    goal=self._judge.goal if base == self._judge.metric else goal_of(base) or goal,
                     logged_at=utc_now(),
                 )
             ]
