@@ -12,8 +12,7 @@ from itertools import pairwise
 
 import pytest
 
-from greenml.energy import Component, Meter, Reading, SensorError, nvml
-from greenml.energy import meter as meters
+from greenml.energy import Component, Meter, Reading, SensorError, ledger
 from greenml.energy.presence import Presence
 from greenml.energy.replay import ReplaySensor, constant
 from greenml.records import Source
@@ -76,7 +75,7 @@ def test_a_window_too_short_to_read_is_split_by_time_and_says_so():
 
 
 def test_neighbouring_windows_leave_no_sliver_between_them(monkeypatch):
-    monkeypatch.setattr(meters, "SEAM_S", 0.05)  # a busy machine may take its time between two of them
+    monkeypatch.setattr(ledger, "SEAM_S", 0.05)  # a busy machine may take its time between two of them
     phases, _ = metered(ReplaySensor(), [("train", 1, 0.06), ("validate", 1, 0.06), ("checkpoint", 1, 0.06)])
 
     assert [phase.name for phase in phases] == ["setup", "train", "validate", "checkpoint", "record"]
@@ -204,80 +203,18 @@ def test_a_counter_that_was_reset_is_unknown_where_it_was():
     class Reset(ReplaySensor):
         def read(self):
             reading = super().read()
-            return reading if self._num_reads < 4 else Reading(reading.cpu_j - 1.3, 0.0, reading.ram_j)
+            if self._num_reads < 4:
+                return reading
+            return Reading(reading.joules | {"cpu": reading.joules["cpu"] - 1.3})
 
     phases, _ = metered(Reset(), [("train", 1, 0.06), ("train", 2, 0.06), ("train", 3, 0.06)])
 
     assert [phase.cpu_j is None for phase in phases if phase.name == "train"] == [False, True, False]
 
 
-class FakeNvml:
-    """Two GPUs, whose counters can be lost."""
-
-    class NVMLError(Exception):
-        pass
-
-    class NVMLError_LibraryNotFound(NVMLError):  # noqa: N801, N818
-        pass
-
-    class NVMLError_DriverNotLoaded(NVMLError):  # noqa: N801, N818
-        pass
-
-    def __init__(self, millijoules=(1000, 2500), init_error=None):
-        self.millijoules, self._init_error = list(millijoules), init_error
-
-    def nvmlInit(self):  # noqa: N802
-        if self._init_error:
-            raise self._init_error
-
-    def nvmlDeviceGetCount(self):  # noqa: N802
-        return len(self.millijoules)
-
-    def nvmlDeviceGetHandleByIndex(self, number):  # noqa: N802
-        return number
-
-    def nvmlDeviceGetTotalEnergyConsumption(self, number):  # noqa: N802
-        if self.millijoules[number] is None:
-            raise self.NVMLError("not supported")
-        return self.millijoules[number]
-
-
-def test_all_gpus_are_counted_and_a_lost_one_is_unknown_not_zero(monkeypatch):
-    fake = FakeNvml()
-    monkeypatch.setitem(sys.modules, "pynvml", fake)
-
-    counters = nvml.open_counters()
-
-    assert (counters.num_gpus, counters.read_j()) == (2, 3.5)
-    fake.millijoules[1] = None
-    assert counters.read_j() is None
-
-
-@pytest.mark.parametrize(
-    "fake",
-    [
-        FakeNvml(init_error=FakeNvml.NVMLError_LibraryNotFound()),
-        FakeNvml(init_error=FakeNvml.NVMLError_DriverNotLoaded()),
-        FakeNvml(millijoules=()),
-        FakeNvml(millijoules=(1000, None)),
-    ],
-)
-def test_no_gpu_and_gpus_without_a_counter_have_none(monkeypatch, fake):
-    monkeypatch.setitem(sys.modules, "pynvml", fake)
-
-    assert nvml.open_counters() is None
-
-
-def test_a_driver_that_does_not_start_is_said(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(init_error=FakeNvml.NVMLError("version mismatch")))
-
-    with pytest.raises(SensorError, match="version mismatch"):
-        nvml.open_counters()
-
-
 def test_a_long_phase_is_cut_so_that_it_can_be_stored(monkeypatch):
     """Ten seconds, told in tenths: a process that is killed loses no more than one piece."""
-    monkeypatch.setattr(meters, "DURABLE_S", 0.2)
+    monkeypatch.setattr(ledger, "DURABLE_S", 0.2)
     with Meter(ReplaySensor(), run_id="a", heartbeat_s=0.06) as meter:
         meter.wait_until_ready()
         time.sleep(0.06)

@@ -53,9 +53,14 @@ def test_what_was_there_stays_until_the_new_file_is_whole(tmp_path: Path) -> Non
 def test_what_fails_half_way_leaves_no_trace(tmp_path: Path, shared: bool) -> None:
     file = tmp_path / "figures"
     file.write_text("old")
-    with pytest.raises(RuntimeError), whole(file, shared=shared) as partial:
-        partial.write_text("half")
-        raise RuntimeError
+
+    def fail() -> None:
+        with whole(file, shared=shared) as partial:
+            partial.write_text("half")
+            raise OSError("a cable is pulled")
+
+    with pytest.raises(OSError, match="cable"):
+        fail()
     assert (file.read_text(), list(tmp_path.iterdir())) == ("old", [file])
 
 

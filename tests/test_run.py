@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 import torch
 import yaml
-from conftest import WORLD, finish
+from conftest import WORLD, finish, make_epoch, make_phase
 from torch import nn
 
 from greenml import config as configs
@@ -24,6 +24,7 @@ from greenml.learn.models import register_model
 from greenml.learn.setup import prepare
 from greenml.records import Epoch, Notice, Phase, Progress, Resume, Run, RunEnd, Source
 from greenml.run import past as pasts
+from greenml.run.books import Books
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +107,30 @@ def test_its_phases_tile_it_and_the_epochs_add_up(found):
         assert epoch.energy_j == pytest.approx(sum(p.joules for p in own), rel=1e-12)
         assert epoch.energy_total_j == pytest.approx(sum(p.joules for p in until), rel=1e-12)
         assert epoch.source is Source.ESTIMATED  # the replayed memory is an estimate, and a sum is as good as its worst
+
+
+@pytest.mark.parametrize(
+    ("phases", "error_j"),
+    [
+        ([("train", 2.0), ("validate", 3.0), ("checkpoint", 5.0)], 7.0),  # what lies between cancels
+        ([("train", 2.0), ("record", 9.0), ("validate", 3.0), ("checkpoint", 5.0)], 2.0 + 8.0),
+        ([("train", 2.0)], 2.0),
+        ([("train", 2.0), ("validate", None)], None),
+    ],
+)
+def test_an_epoch_is_as_uncertain_as_the_ends_of_its_stretches(phases, error_j):
+    class Played:
+        def phases(self):
+            rows = [make_phase("a", 0, name="setup", error_j=100.0)]
+            for seq, (name, error) in enumerate(phases, start=1):
+                rows.append(make_phase("a", seq, name=name, epoch=1, error_j=error))
+            return iter(rows)
+
+    books = Books(Played(), None)
+    books.expect(make_epoch("a", 1), len(phases))
+    [epoch] = only(Epoch, books.settle())
+
+    assert epoch.error_j == error_j
 
 
 def test_epochs_come_after_their_phases(found):

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from greenml import console, trackers
 from greenml.cli import log, runs
+from greenml.cli.forecasts import Outlook
 from greenml.cli.screen import Screen
-from greenml.errors import GreenMLError
+from greenml.errors import GreenMLError, MeterError
 from greenml.records import Artifact, Notice, Phase, Progress, Resume, Run, RunEnd
 from greenml.units import JOULES_PER_KWH, format_energy
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from greenml.config import Config
+    from greenml.energy import Meter, Settings
     from greenml.records import Intensity, Stored
     from greenml.run import Past
     from greenml.store import Store
@@ -48,13 +50,14 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) 
 
     Raises what ended the run, SystemExit(130) where that was an interruption, and StoreError where rows still wait.
     """
-    screen = Screen(folder, job.config.epochs, job.intensity, quiet=quiet)
+    outlook = Outlook(store, job.config, job.intensity, job.run_id, resumed=job.past is not None)
+    screen = Screen(folder, job.config.epochs, job.intensity, outlook, quiet=quiet)
     before = log.stored(store, job.run_id) if job.past and job.config.log else []
     with trackers.Following(
         job.config.log, lambda text, matters: screen.note(text, always=matters), before
     ) as following:
         with screen:
-            status, error = _train(job, store, folder, screen, following, quiet=quiet)
+            status, error = _train(job, store, folder, screen, outlook, following, quiet=quiet)
             if waiting := store.unstored():
                 following.show(trackers.Ending(run_id=job.run_id, status=status, ended_at=None, summary=None, files=[]))
                 if error:
@@ -81,18 +84,19 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) 
 
 
 def _train(
-    job: Job, store: Store, folder: Path, screen: Screen, following: Following, *, quiet: bool
+    job: Job, store: Store, folder: Path, screen: Screen, outlook: Outlook, following: Following, *, quiet: bool
 ) -> tuple[str, GreenMLError | None]:
     """Run it, storing and showing every record; the status it ended with, and the error of a run that failed."""
     from greenml import energy, run
 
+    segment = job.past.segment if job.past else 0
+    metering = energy.open_meter(job.run_id, segment=segment, settings=meter_settings(job.config, idle_power(store)))
     screen.note(f"run {job.run_id} · {job.intensity.note}")
+    if ignored := energy.ignored_settings():
+        screen.note(ignored, always=True)
     pending: list[Stored] = []
     status, written = "", time.monotonic()
-    with (
-        _until_interrupted(quiet=quiet) as (interrupted, begun),
-        energy.open_meter(job.run_id, segment=job.past.segment if job.past else 0) as meter,
-    ):
+    with _until_interrupted(quiet=quiet) as (interrupted, begun), metering as meter:
         records = run.train(
             job.config,
             meter,
@@ -103,7 +107,7 @@ def _train(
             interrupted=interrupted,
         )
         try:
-            for record in records:
+            for record in map(outlook.hear, records):
                 screen.show(record)
                 following.show(record)
                 if not isinstance(record, Progress | Notice):
@@ -124,10 +128,41 @@ def _train(
             if pending and status:
                 store.write(pending)
         if meter.trouble:
-            screen.note(f"the meter fell silent: {meter.trouble}; what it missed is unknown")
+            screen.note(f"the meter lost something: {meter.trouble}; what it missed is unknown")
         if meter.deaf:
             screen.note(f"whether another run shared this machine is not known: {meter.deaf}")
-    return status, None
+        return status, _missed(meter) if job.config.require_meter else None
+
+
+def meter_settings(config: Config, idle: dict[str, object] | None = None) -> Settings:
+    """How a run of `config` is metered, on a machine whose idle power was measured."""
+    from greenml.energy import Settings
+
+    return Settings(
+        meter=config.meter,
+        scope=config.scope,
+        tdp_w=config.tdp,
+        interval_s=config.sampling_interval,
+        idle=idle,
+    )
+
+
+def idle_power(store: Store) -> dict[str, object] | None:
+    """What this machine draws when nothing runs, as `greenml doctor` has measured; None where it has not."""
+    from greenml.energy import survey
+
+    if not store.rows("select 1 as one from idle_rows limit 1"):  # asking for GPUs may take a second
+        return None
+    return store.idle(survey.machine())
+
+
+def _missed(meter: Meter) -> MeterError | None:
+    """What --require-meter says of a run that is over, and of which not everything is known."""
+    try:
+        meter.require()
+    except MeterError as error:
+        return error
+    return None
 
 
 @contextmanager

@@ -24,7 +24,16 @@ from greenml.cli.options import (
 )
 from greenml.console import UNKNOWN, Column, bars, counted, figure, local, percentage
 from greenml.errors import UsageError, nearest
-from greenml.units import JOULES_PER_KWH, format_bytes, format_duration, format_energy, format_flops, format_mass
+from greenml.units import (
+    ENERGY,
+    JOULES_PER_KWH,
+    format_alike,
+    format_bytes,
+    format_duration,
+    format_energy,
+    format_flops,
+    format_mass,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,6 +84,25 @@ GPUS = """
     group by run_id, gpu
     order by gpu
 """
+METRICS = """
+    select
+        run_id,
+        name,
+        any_value(goal) as goal,
+        count(*) as num_values,
+        arg_max(value, (segment, seq)) as last_value,
+        case any_value(goal) when 'max' then max(value) when 'min' then min(value) end as best_value
+    from metrics
+    where run_id in (select unnest(?))
+    group by run_id, name
+    order by min((segment, seq))
+"""
+METRIC_COLUMNS = [
+    Column("figure", lambda row: row["name"], right=False, shrinks=True),
+    Column("times", lambda row: str(row["num_values"])),
+    Column("last", lambda row: figure(row["last_value"])),
+    Column("best", lambda row: figure(row["best_value"])),
+]
 PHASE_COLUMNS = [
     Column("phase", lambda row: row["name"], right=False),
     Column("phases", lambda row: str(row["num_phases"])),
@@ -204,6 +232,7 @@ def everything_of(db: Store, run_ids: Sequence[str]) -> list[Row]:
     gpus = of_each(GPUS)
     epochs = of_each(f"select * exclude (run_key) from epochs {chosen} order by epoch")
     phases = of_each(PHASES)
+    figures = of_each(METRICS)
     artifacts = of_each(f"from artifacts {chosen} order by name")
     return [
         {
@@ -216,6 +245,7 @@ def everything_of(db: Store, run_ids: Sequence[str]) -> list[Row]:
             "metrics": metrics[run_id],
             "gpus": gpus[run_id],
             "phases": phases[run_id],
+            "figures": figures[run_id],
             "artifacts": artifacts[run_id],
         }
         for run_id in run_ids
@@ -236,11 +266,13 @@ def draw(run: Row) -> None:
         spent = [row["energy_j"] for row in epochs]
         console.out().print()
         for label, line, latest in (
-            ("val. accuracy" if has_accuracy else run["metric"], bars(reached, width), last),
+            ("val. accuracy" if has_accuracy else console.clean(run["metric"])[:15], bars(reached, width), last),
             ("energy an epoch", bars(spent, width, from_zero=True), marked(spent[-1], epochs[-1]["source"])),
         ):
             console.out().print(Text(f"{label:<16}{line} {latest}"))
         console.out().print(console.table(epoch_columns(run), condensed(epochs, keep={run["best_epoch"]})))
+    if run["figures"]:
+        console.out().print(console.table(METRIC_COLUMNS, run["figures"]))
     if run["phases"]:
         console.out().print(console.table(PHASE_COLUMNS, run["phases"]))
     for file in run["artifacts"]:
@@ -256,7 +288,7 @@ def epoch_columns(run: Row) -> list[Column]:
         "train_accuracy": Column("train %", lambda row: percentage(row["train_accuracy"])),
         "val_loss": Column("val. loss", lambda row: figure(row["val_loss"])),
         "val_accuracy": Column("val. %", lambda row: percentage(row["val_accuracy"])),
-        "value": Column(run["metric"], lambda row: figure(row["value"])),
+        "value": Column(run["metric"], lambda row: figure(row["value"]), shrinks=True),
     }
     if run["metric"] == "accuracy":
         del learned["value"]
@@ -340,12 +372,14 @@ def describe(run: Row) -> list[tuple[str, str]]:
             for row in run["gpus"]
         ),
         ("memory", memory(run)),
+        ("forecast", forecast_in_words(run["forecast"]) if run["forecast"] else ""),
         ("meter", metered(run["meter"])),
         ("factor", f"{run['intensity_source']}, for the {run['intensity_level']}"),
         ("hindsight", hindsight(optimal) if optimal else ""),
         ("hardware", in_words(run["hardware"])),
         ("config", in_words(run["config"])),
         ("versions", in_words(run["versions"])),
+        ("packages", run["dependencies_hash"] or ""),
         ("git", git or ""),
         ("command", run["command"]),
     ]
@@ -353,11 +387,10 @@ def describe(run: Row) -> list[tuple[str, str]]:
 
 def trained(run: Row) -> list[tuple[str, str]]:
     """What was trained on what; of a program that was only watched, what it said."""
-    if run["num_parameters"] is None or run["data_hash"] is None or run["resize"] is None:
-        counts = [run["num_train"], run["num_val"], run["num_test"]]
-        sizes = f": {' + '.join(f'{count:,}' for count in counts if count is not None)} samples" if any(counts) else ""
-        parameters = "" if run["num_parameters"] is None else f", {run['num_parameters']:,} parameters"
-        return [("model", f"{run['model']}{parameters}"), ("data", f"{run['dataset']}{sizes}")]
+    if run["num_parameters"] is None or run["resize"] is None:
+        nouns = {"num_train": "training samples", "num_val": "validation", "num_test": "test", "num_classes": "classes"}
+        counts = ", ".join(f"{run[key]:,} {noun}" for key, noun in nouns.items() if run[key] is not None)
+        return [("model", run["model"]), ("data", run["dataset"] + (f": {counts}" if counts else ""))]
     flops = "" if run["flops_per_sample"] is None else f", {format_flops(run['flops_per_sample'])} a sample"
     return [
         ("model", f"{run['model']}, {run['num_parameters']:,} parameters{flops}, stem {run['stem']}"),
@@ -418,6 +451,15 @@ def hindsight(optimal: Row) -> str:
     saved = optimal["energy_saved_kwh"]
     words = f"epoch {optimal['epoch']} had {percentage(optimal['accuracy'])} %, within a point of the best"
     return f"{words}; after it {format_energy(saved * JOULES_PER_KWH)} more was spent" if saved else words
+
+
+def forecast_in_words(made: Row) -> str:
+    """What was expected before the first epoch, beside what came."""
+    expected, runs = made["energy_j"], counted(len(made["run_ids"]), "run")
+    if expected is None:
+        return f"energy unknown, from {runs}"
+    (value, low, high), unit = format_alike([expected[part] for part in ("value", "low", "high")], ENERGY)
+    return f"{value} {unit} ({low} to {high}) before its first epoch, from {runs} of {made['level']}"
 
 
 def in_words(values: Row) -> str:

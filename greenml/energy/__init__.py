@@ -1,27 +1,34 @@
 """What a run costs in joules, and how that is known."""
 
-from dataclasses import dataclass
-
 from greenml.energy.meter import Meter
 from greenml.energy.sensor import Component, Reading, Sensor, SensorError
+from greenml.energy.settings import Settings
 
-__all__ = ["Component", "Meter", "Reading", "Sensor", "SensorError", "Settings", "open_meter"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How energy is to be metered; `configs/base.yaml` explains the keys of the same names."""
-
-    meter: str = "codecarbon"
-    scope: str = "machine"
-    tdp_w: float | None = None
-    interval_s: float = 1.0
-    idle: dict[str, object] | None = None
-    """What this machine draws when nothing runs, as `greenml doctor` measured and the store keeps it."""
+__all__ = ["Component", "Meter", "Reading", "Sensor", "SensorError", "Settings", "ignored_settings", "open_meter"]
 
 
-def open_meter(run_id: str, *, segment: int = 0, settings: Settings | None = None) -> Meter:  # noqa: ARG001
-    """The meter of this machine: CodeCarbon, started in the background. `segment` counts the lives of the run."""
-    from greenml.energy.codecarbon import CodeCarbonSensor
+def open_meter(run_id: str, *, segment: int = 0, settings: Settings | None = None) -> Meter:
+    """The meter that `settings` ask for, not yet started. `segment` counts the lives of the run.
 
-    return Meter(CodeCarbonSensor(), run_id=run_id, segment=segment)
+    Raises UsageError for a meter that is not known, or not as asked for.
+    """
+    from greenml.energy.meters import open_sensor
+
+    settings = settings or Settings()
+    return Meter(
+        open_sensor(settings), run_id=run_id, segment=segment, heartbeat_s=settings.interval_s, idle=settings.idle
+    )
+
+
+def ignored_settings() -> str | None:
+    """What is set for CodeCarbon here and not obeyed, and greenml's own keys, in words; None where nothing is."""
+    from greenml.energy import codecarbon
+
+    found = codecarbon.ignored_settings()
+    if not found:
+        return None
+    said = "; ".join(f"{place}: {', '.join(keys) or 'unreadable'}" for place, keys in found.items())
+    prefixed = {key.lower().removeprefix("codecarbon_") for keys in found.values() for key in keys}
+    own = sorted({f"`{own}`" for key, own in codecarbon.KEYS.items() if key in prefixed})
+    instead = f"; greenml's own keys are {', '.join(own)}" if own else ""
+    return f"set for CodeCarbon and not obeyed: {said}{instead}"

@@ -2,37 +2,88 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from typing import TYPE_CHECKING, Any
 
-from greenml.energy.sensor import SensorError
+from greenml.energy.sensor import Component, Reading, SensorError
+from greenml.records import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 PERIOD_S = 0.1
 """The counters tick about every 100 ms."""
 
 
-class NvmlCounters:
-    """The sum of the counters of all GPUs that NVML shows, whoever works on them."""
+class NoCounterError(SensorError):
+    """A GPU that answers and has no energy counter (before Volta)."""
 
-    def __init__(self, nvml: Any, handles: list[Any]) -> None:
+
+class NvmlCounters:
+    """The counters of GPUs, one by one, whoever works on them."""
+
+    def __init__(self, nvml: Any, handles: Sequence[Any], names: Sequence[str]) -> None:
         self._nvml, self._handles = nvml, handles
+        self.names = list(names)
+        """Index, name and the first digits of the unique id of each."""
 
     @property
     def num_gpus(self) -> int:
         """GPUs that are counted."""
         return len(self._handles)
 
-    def read_j(self) -> float | None:
-        """Joules since the drivers were loaded; None where one of the counters did not answer."""
+    def read(self) -> list[float | None]:
+        """Joules of each since its driver was loaded; None for one that does not answer."""
+        return [self._read(handle)[0] for handle in self._handles]
+
+    def faults(self) -> dict[int, str]:
+        """Why some do not answer, by their place in `names`."""
+        answers = enumerate(self._read(handle) for handle in self._handles)
+        return {place: f"{self.names[place]}: {fault}" for place, (_, fault) in answers if fault is not None}
+
+    def _read(self, handle: Any) -> tuple[float | None, str | None]:
         try:
-            return float(sum(map(self._nvml.nvmlDeviceGetTotalEnergyConsumption, self._handles))) / 1000
-        except self._nvml.NVMLError:
-            return None
+            return self._nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000, None
+        except self._nvml.NVMLError as error:
+            return None, str(error)
 
 
-def open_counters() -> NvmlCounters | None:
-    """The counters of this machine; None where it has no NVIDIA GPU, or one without a counter (before Volta).
+class NvmlSensor:
+    """All GPUs of a machine, each for itself; a lost one is unknown and takes no other with it."""
 
-    Raises SensorError where a driver is there and does not answer.
+    min_interval_s = 1.2 * PERIOD_S
+    """A tick at least between two readings."""
+
+    def __init__(self, counters: NvmlCounters) -> None:
+        self._counters = counters
+
+    def start(self) -> None:
+        """The counters run anyway."""
+
+    def components(self) -> Mapping[str, Component]:
+        number = self._counters.num_gpus
+        method = "NVML energy counter" if number == 1 else f"NVML energy counters of {number} GPUs"
+        return {"gpu": Component(Source.MEASURED, method, PERIOD_S)}
+
+    def describe(self) -> dict[str, object]:
+        return {"gpus": self._counters.names}
+
+    def read(self) -> Reading:
+        joules = self._counters.read()
+        lost = self._counters.faults() if None in joules else {}
+        return Reading({}, joules, faults={f"gpu {place}": fault for place, fault in lost.items()})
+
+    def stop(self) -> None:
+        """Whoever else uses NVML in this process still needs it."""
+
+
+def open_counters(*, visible_only: bool = False) -> NvmlCounters | None:
+    """The counters of this machine's GPUs; None where it has no NVIDIA GPU.
+
+    `visible_only` leaves out those that CUDA_VISIBLE_DEVICES hides from this process, where it says so without doubt:
+    by unique id, or by number where CUDA counts as NVML does (CUDA_DEVICE_ORDER=PCI_BUS_ID, or all of one kind).
+
+    Raises SensorError where a driver is there and does not answer, NoCounterError where a GPU has no counter.
     """
     try:
         import pynvml
@@ -46,7 +97,38 @@ def open_counters() -> NvmlCounters | None:
         raise SensorError(f"NVML does not start: {error}") from error
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
-        counters = NvmlCounters(pynvml, handles)
+        names = [_text(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
+        ids = [_text(pynvml.nvmlDeviceGetUUID(handle)) for handle in handles]
     except pynvml.NVMLError as error:
         raise SensorError(f"a GPU does not answer: {error}") from error
-    return counters if handles and counters.read_j() is not None else None
+    places = _visible(names, ids) if visible_only else range(len(handles))
+    counters = NvmlCounters(
+        pynvml,
+        [handles[place] for place in places],
+        [f"{place}: {names[place]} ({ids[place][:12]})" for place in places],
+    )
+    if without := counters.faults():
+        raise NoCounterError(f"no energy counter on GPU {next(iter(without.values()))}")
+    return counters if counters.num_gpus else None
+
+
+def _visible(names: Sequence[str], ids: Sequence[str]) -> Sequence[int]:
+    """The places of the GPUs that CUDA shows this process; all of them where that cannot be told."""
+    everything, asked = range(len(names)), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if asked is None:
+        return everything
+    counts_alike = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" or len(set(names)) == 1
+    places = []
+    for word in filter(None, (word.strip() for word in asked.split(","))):
+        if word.isdecimal() and counts_alike and int(word) < len(names):
+            places.append(int(word))
+            continue
+        found = [place for place, unique in enumerate(ids) if unique.startswith(word)]
+        if len(found) != 1:
+            return everything
+        places += found
+    return sorted(set(places))
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

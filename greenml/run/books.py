@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from greenml.records import Epoch, Phase, Progress, Source
@@ -52,6 +52,7 @@ class Books:
                     energy_j=own.joules,
                     energy_total_j=self._total.joules,
                     source=self._total.source,
+                    error_j=own.error_j,
                 )
 
     def close(self) -> Iterator[Phase | Epoch]:
@@ -80,12 +81,38 @@ class _Tally:
     gpu_j: float | None = 0.0
     ram_j: float | None = 0.0
     source: Source = Source.ABSENT
+    _stretches: list[tuple[float, float | None]] = field(default_factory=list)
+    """The bounds of the first and the last phase of each stretch that has no gap; the last None where it is one."""
+    _last_seq: int = -1
+    _has_unbounded: bool = False
 
     def add(self, phase: Phase) -> None:
         self.cpu_j = _sum(self.cpu_j, phase.cpu_j)
         self.gpu_j = _sum(self.gpu_j, phase.gpu_j)
         self.ram_j = _sum(self.ram_j, phase.ram_j)
         self.source = Source.worst([self.source, phase.source])
+        self._note_error(phase)
+
+    @property
+    def error_j(self) -> float | None:
+        """Bound on the error of the sum; None where a part is unknown or without a bound.
+
+        A phase is off by what its two readings are off, and a stretch of phases shares the readings between them: what
+        one counts too much the next counts too little. So only the ends of a stretch count, each at most as much as
+        its phase.
+        """
+        if self.joules is None or not self._stretches or self._has_unbounded:
+            return None
+        return sum(first + (last or 0.0) for first, last in self._stretches)
+
+    def _note_error(self, phase: Phase) -> None:
+        if phase.error_j is None:
+            self._has_unbounded = True
+        elif self._stretches and phase.seq == self._last_seq + 1:
+            self._stretches[-1] = (self._stretches[-1][0], phase.error_j)
+        else:
+            self._stretches.append((phase.error_j, None))
+        self._last_seq = phase.seq
 
     @property
     def joules(self) -> float | None:

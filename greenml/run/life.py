@@ -47,8 +47,9 @@ def train(
 
     Leaves in `folder` `config.yaml`, `model.pt` (the weights that validation chose) and `checkpoint.pt`, from which
     the run goes on when it is called with its `past`. `interrupted` is asked after every batch; the run then ends in
-    good order, without a test. Raises UsageError for what cannot be trained and DataError for what cannot be read;
-    after the RunEnd, TrainingError when the loss leaves the numbers or memory ends, StoreError when the disk is full.
+    good order, without a test. Raises UsageError for what cannot be trained, MeterError for what cannot be metered and
+    must be, and DataError for what cannot be read; after the RunEnd, TrainingError when the loss leaves the numbers or
+    memory ends, StoreError when the disk is full.
     """
     from greenml.learn import artifact, precision
     from greenml.learn.loop import evaluate
@@ -57,6 +58,8 @@ def train(
     meter.wait_until_ready()
     device = precision.pick_device(config.device)
     meter.attach(device.type, lambda: precision.synchronize(device))
+    if config.require_meter:
+        meter.require()
     setup = yield from prepare(config, device)
     learner, books = setup.learner, Books(meter, past)
     budgets = Budgets(config, meter, intensity, past)
@@ -64,7 +67,7 @@ def train(
     model = Choice(folder / "model.pt", setup, run_id)
     if past is None:
         artifact.write_text(folder / "config.yaml", configs.dump(setup.config))
-        yield _begin(setup, meter, intensity, run_id)
+        yield begin(setup, meter, intensity, run_id)
     else:
         yield from checkpoint.load(past)
         model.load(needed=bool(checkpoint.epochs))
@@ -119,7 +122,7 @@ def train(
                     checkpoint.save()
                 break
             # A budget ends an epoch half-way: what it has learned by then counts, but it is no epoch of the schedule.
-            epoch = _epoch(
+            epoch = epoch_of(
                 number,
                 fit or learner.fit(),
                 score,
@@ -152,10 +155,10 @@ def train(
             reason = halted or reason
     except GreenMLError as error:
         yield from books.close()
-        yield _end(run_id, meter, "failed", error.stop_reason, model.best, None)
+        yield end_of(run_id, meter, "failed", error.stop_reason, model.best, None)
         raise
     yield from books.close()
-    yield _end(
+    yield end_of(
         run_id, meter, "interrupted" if reason == "interrupted" else "done", reason or "epochs", model.best, test
     )
 
@@ -187,7 +190,7 @@ def _follow(
             yield books.progress(what, done, total, number)
 
 
-def _begin(setup: Setup, meter: Meter, intensity: Intensity, run_id: str) -> Run:
+def begin(setup: Setup, meter: Meter, intensity: Intensity, run_id: str) -> Run:
     config = setup.config
     commit, dirty = environment.git()
     return Run(
@@ -202,9 +205,11 @@ def _begin(setup: Setup, meter: Meter, intensity: Intensity, run_id: str) -> Run
         seed=config.seed,
         split_seed=config.split_seed,
         config=dataclasses.asdict(config),
+        scope=config.scope,
         meter=meter.describe(),
         intensity=intensity,
         versions=environment.versions(),
+        dependencies_hash=environment.dependencies_hash(),
         git_commit=commit,
         git_dirty=dirty,
         command=environment.command(),
@@ -242,7 +247,7 @@ def _differences(past: Past) -> Iterator[Notice]:
         yield Notice(text=f"not the versions that the run began with: {', '.join(changed)}; its last bits may differ")
 
 
-def _epoch(
+def epoch_of(
     number: int,
     fit: Fit,
     score: Score,
@@ -279,7 +284,7 @@ def _epoch(
     )
 
 
-def _end(run_id: str, meter: Meter, status: str, reason: str, best: Chosen | None, test: Score | None) -> RunEnd:
+def end_of(run_id: str, meter: Meter, status: str, reason: str, best: Chosen | None, test: Score | None) -> RunEnd:
     return RunEnd(
         run_id=run_id,
         status=status,

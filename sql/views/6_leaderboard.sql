@@ -14,7 +14,8 @@ with progress as (
 figures as (
     select
         runs.*,
-        coalesce(progress.last_epoch, 0) as num_epochs,
+        -- Nobody saw the epochs of a run that was never metered: it is taken at its word.
+        coalesce(progress.last_epoch, if(runs.kind = 'estimate', runs.epochs_asked, 0)) as num_epochs,
         progress.mean_sample_j,
         progress.most_host_bytes,
         progress.most_device_bytes,
@@ -42,6 +43,8 @@ figures as (
             when runs.kind = 'estimate' then 'never metered'
             when runs.metric <> 'accuracy' and runs.value is null then 'no ' || runs.metric
             when runs.metric = 'accuracy' and runs.test_accuracy is null then 'no test accuracy'
+            -- Whoever tracks a program without a word on its data has not said that they are the data of others.
+            when runs.data_hash is null and runs.dataset = 'unknown' then 'data set not said'
             when totals.total_j is null then 'energy partly unknown'
             when totals.total_j <= 0 then 'no energy was metered'
             when totals.overlap_s > 0 then 'shared the machine with another metered run'

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from greenml.errors import UsageError
 from greenml.files import whole
+from greenml.records import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from greenml.records import Stored
     from greenml.store import Merged, Store
 
 
@@ -32,6 +34,12 @@ def write_json(path: Path, content: object) -> None:
     """Plain values (see `console.plain`); unknown is null."""
     with whole(path) as partial:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_jsonl(path: Path, records: Iterable[Stored]) -> None:
+    """One record a line, as `records.from_json` reads it: nothing is lost but the files of the runs."""
+    with whole(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.writelines(to_json(record) + "\n" for record in records)
 
 
 def write_store(path: Path, db: Store, run_ids: Sequence[str]) -> Merged:

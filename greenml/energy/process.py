@@ -1,0 +1,175 @@
+"""The share of one process tree in what a machine uses."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psutil
+
+from greenml.records import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from greenml.energy.sensor import Component, Reading, Sensor
+
+METHODS = {
+    "cpu": "share of the busy CPU time",
+    "gpu": "whole GPUs",
+    "ram": "share of the memory in use (resident)",
+}
+
+
+@dataclass(slots=True)
+class _Times:
+    """CPU seconds of one process, as last seen."""
+
+    own_s: float
+    reaped_s: float
+    """Of its children that have ended and were waited for, and of theirs."""
+
+
+class ProcessTree:
+    """A process and everything that it started: CPU time and resident memory.
+
+    Whoever ends between two looks is counted all the same: the time of a child that was waited for is in its parent's
+    books, that of one which was not yet (a zombie) in its own. A descendant that was seen once stays counted when its
+    parent ends. macOS and Windows keep no such books: there, what a child used after the last look at it is lost.
+    """
+
+    def __init__(self, pid: int | None = None) -> None:
+        self._root = psutil.Process(pid or os.getpid())
+        self._seen: dict[psutil.Process, _Times] = {}
+        self._cpu_s = 0.0
+
+    def look(self) -> tuple[float, int]:
+        """CPU seconds of all of them since their start, the ended included; bytes that are resident now."""
+        now, resident = dict[psutil.Process, _Times](), 0
+        for process in {self._root, *self._seen, *self._descendants()}:
+            try:
+                with process.oneshot():
+                    times = process.cpu_times()
+                    now[process] = _Times(times.user + times.system, times.children_user + times.children_system)
+                    resident += process.memory_info().rss
+            except psutil.ZombieProcess:  # where the system does not tell what it had
+                continue
+            except psutil.Error:  # it has ended since
+                continue
+        self._cpu_s += _grown_s(self._seen, now)
+        self._seen = now
+        return self._cpu_s, resident
+
+    def _descendants(self) -> list[psutil.Process]:
+        try:
+            children: list[psutil.Process] = self._root.children(recursive=True)
+        except psutil.Error:
+            return []
+        return children
+
+
+def _grown_s(before: Mapping[psutil.Process, _Times], now: Mapping[psutil.Process, _Times]) -> float:
+    """CPU seconds that came between two looks."""
+    own_s = sum(times.own_s - (before[process].own_s if process in before else 0.0) for process, times in now.items())
+    reaped_s = sum(
+        times.reaped_s - (before[process].reaped_s if process in before else 0.0) for process, times in now.items()
+    )
+    # Who ended is now in its parent's books with all that it had: what was counted already comes off.
+    counted_s = sum(times.own_s + times.reaped_s for process, times in before.items() if process not in now)
+    return max(own_s, 0.0) + max(reaped_s - counted_s, 0.0)
+
+
+def busy_s() -> float:
+    """CPU seconds that this machine was not idle since it started."""
+    times = psutil.cpu_times()
+    # Linux counts the time of guests in user and nice, too.
+    idle_s = (
+        times.idle + getattr(times, "iowait", 0.0) + getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
+    )
+    return float(sum(times) - idle_s)
+
+
+class ProcessShare:
+    """What a machine's sensor reads, cut down to the share of a process tree: a sensor, too.
+
+    The processor's joules go by CPU time: of this tree, over all that was busy, between two readings. The memory's go
+    by resident bytes over bytes in use. GPUs are whole: no counter tells who used them.
+    """
+
+    def __init__(self, machine: Sensor, tree: ProcessTree | None = None) -> None:
+        self._machine, self._tree = machine, tree or ProcessTree()
+        self._cpu_s = self._busy_s = 0.0
+        self._owed_s = self._shared_s = 0.0
+        self._memory_share = 0.0
+        self._machine_j: dict[str, float] = {}
+        self._own_j = {"cpu": 0.0, "ram": 0.0}
+
+    @property
+    def min_interval_s(self) -> float:
+        """The machine's."""
+        return self._machine.min_interval_s
+
+    def start(self) -> None:
+        self._machine.start()
+        self._cpu_s, resident = self._tree.look()
+        self._busy_s, self._memory_share = busy_s(), _memory_share(resident)
+
+    def components(self) -> Mapping[str, Component]:
+        return {name: _share_of(name, part) for name, part in self._machine.components().items()}
+
+    def describe(self) -> dict[str, object]:
+        return self._machine.describe() | {"scope": "process"}
+
+    def read(self) -> Reading:
+        reading = self._machine.read()
+        cpu_s, resident = self._tree.look()
+        busy_now_s, memory_share = busy_s(), _memory_share(resident)
+        self._owed_s += cpu_s - self._cpu_s
+        self._shared_s += busy_now_s - self._busy_s
+        self._cpu_s, self._busy_s = cpu_s, busy_now_s
+        joules = dict(reading.joules)
+        if (cpu_j := joules.get("cpu")) is not None:
+            joules["cpu"] = self._take("cpu", cpu_j, self._spend())
+        if (ram_j := joules.get("ram")) is not None:
+            joules["ram"] = self._take("ram", ram_j, (self._memory_share + memory_share) / 2)
+            self._memory_share = memory_share
+        return dataclasses.replace(reading, joules=joules)
+
+    def stop(self) -> None:
+        self._machine.stop()
+
+    def _spend(self) -> float:
+        """The share in the busy time since the processor was last read.
+
+        The two clocks tick apart, by 10 ms: what this tree had beyond all that was busy is owed to the next reading.
+        """
+        spent_s, shared_s = min(self._owed_s, self._shared_s), self._shared_s
+        if shared_s <= 0:
+            return 0.0
+        self._owed_s, self._shared_s = self._owed_s - spent_s, 0.0
+        return spent_s / shared_s
+
+    def _take(self, name: str, machine_j: float, share: float) -> float:
+        """Cumulative joules of this tree; a counter that went backwards goes backwards here, too."""
+        used_j = machine_j - self._machine_j.get(name, machine_j)
+        self._machine_j[name] = machine_j
+        self._own_j[name] += used_j * share if used_j > 0 else used_j
+        return self._own_j[name]
+
+
+def _memory_share(resident: int) -> float:
+    memory = psutil.virtual_memory()
+    return min(resident / float(max(memory.total - memory.available, 1)), 1.0)
+
+
+def _share_of(name: str, machine: Component) -> Component:
+    if machine.source in (Source.ABSENT, Source.UNKNOWN):
+        return machine
+    if name == "gpu":
+        return dataclasses.replace(machine, method=f"{METHODS[name]}: {machine.method}")
+    source = Source.APPORTIONED if machine.source is Source.MEASURED else machine.source
+    return dataclasses.replace(
+        machine, source=source, method=f"{METHODS[name]}: {machine.method}", scope="process", idle_w=None
+    )

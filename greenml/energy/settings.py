@@ -1,0 +1,17 @@
+"""How energy is to be metered, as asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How energy is to be metered; `configs/base.yaml` explains the keys of the same names."""
+
+    meter: str = "codecarbon"
+    scope: str = "machine"
+    tdp_w: float | None = None
+    interval_s: float = 1.0
+    idle: dict[str, object] | None = None
+    """What this machine draws when nothing runs, as `greenml doctor` measured and the store keeps it."""
