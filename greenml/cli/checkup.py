@@ -138,7 +138,7 @@ def _keep(report: Report, db: Store, health: Health, machine: str, measured: Bas
                 components=measured.components(),
             )
         # A store of an older greenml would be brought up to date for it.
-        kept = db.idle(machine) if measured or health.num_runs is not None else None
+        kept = db.idle(lambda: machine) if measured or health.num_runs is not None else None
     except StoreError as error:
         report.add_error("Idle power", "kept", error)
         return
