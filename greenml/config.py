@@ -21,7 +21,6 @@ Precision = Literal["fp32", "fp16", "bf16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Augment = Literal["auto", "none", "crop", "crop-flip"]
 Scope = Literal["machine", "process"]
-Tracker = Literal["mlflow", "wandb"]
 
 
 def bounded(default: Any = dataclasses.MISSING, **bounds: float) -> Any:
@@ -73,7 +72,7 @@ class Config:
     sampling_interval: float = bounded(1.0, ge=0.1, le=2)
     require_meter: bool = False
 
-    log: list[Tracker] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
     name: str | None = None
     tags: list[str] = field(default_factory=list)
 

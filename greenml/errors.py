@@ -40,6 +40,14 @@ class MeterError(GreenMLError):
     stop_reason = "meter"
 
 
+class CommandError(GreenMLError):
+    """A program that cannot be started. Exit codes are those of shells: 126 and 127."""
+
+    def __init__(self, message: str, *, hint: str, exit_code: int) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
+
+
 class DataError(GreenMLError):
     """The data cannot be had or read."""
 

@@ -47,7 +47,8 @@ class Intensity:
 
     g_per_kwh: float
     level: str
-    """What the factor covers: `cloud`, `subdivision`, `zone`, `country` or `world`."""
+    """What the factor covers: `cloud`, `subdivision`, `zone`, `country` or `world`; `file` where an imported file gave
+    grams and joules, and not what lies between them."""
     region_asked: str | None
     """As the user wrote it; None where nothing was asked."""
     region_used: str
@@ -132,6 +133,8 @@ class Run:
     command: str
     started_at: datetime
     """UTC, naive."""
+    forecast: dict[str, Any] | None = None
+    """What it was expected to take before its first epoch (`forecast.Forecast`), in joules and seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

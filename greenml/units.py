@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 JOULES_PER_WH = 3.6e3
 JOULES_PER_KWH = 3.6e6
@@ -60,14 +64,26 @@ def format_quantity(value: float | None, units: tuple[tuple[float, str], ...]) -
     return f"{scaled:,.{digits}f} {name}"
 
 
+ENERGY = ((3.6e6, "kWh"), (3.6e3, "Wh"), (3.6, "mWh"))
+MASS = ((1e3, "kg"), (1.0, "g"), (1e-3, "mg"))
+
+
 def format_energy(joules: float | None) -> str:
     """Joules -> "12.3 Wh", "1.20 kWh", "45.0 mWh"; None -> "unknown"."""
-    return format_quantity(joules, ((3.6e6, "kWh"), (3.6e3, "Wh"), (3.6, "mWh")))
+    return format_quantity(joules, ENERGY)
 
 
 def format_mass(grams: float | None) -> str:
     """Grams -> "1.20 kg", "12.3 g", "45.0 mg"; None -> "unknown"."""
-    return format_quantity(grams, ((1e3, "kg"), (1.0, "g"), (1e-3, "mg")))
+    return format_quantity(grams, MASS)
+
+
+def format_alike(values: Sequence[float], units: tuple[tuple[float, str], ...]) -> tuple[list[str], str]:
+    """Values in the base unit -> figures in the one unit that fits the largest, as many digits each, and its name."""
+    largest = max(map(abs, values))
+    size, name = next((unit for unit in units if largest >= unit[0]), units[-1])
+    digits = 2 if largest / size < 10 else 1 if largest / size < 100 else 0
+    return [f"{value / size:,.{digits}f}" for value in values], name
 
 
 def format_bytes(num_bytes: float | None) -> str:
@@ -75,6 +91,11 @@ def format_bytes(num_bytes: float | None) -> str:
     if num_bytes is not None and num_bytes < 1e3:
         return f"{num_bytes:.0f} bytes"
     return format_quantity(num_bytes, ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")))
+
+
+def format_flops(num_flops: float | None) -> str:
+    """Floating-point operations -> "38.2 MFLOPs", "1.82 GFLOPs"; None -> "unknown"."""
+    return format_quantity(num_flops, ((1e12, "TFLOPs"), (1e9, "GFLOPs"), (1e6, "MFLOPs"), (1e3, "kFLOPs")))
 
 
 def format_duration(seconds: float | None) -> str:

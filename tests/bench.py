@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+import bench_forecast
 import bench_meter
 import bench_store
 import bench_stress
@@ -63,6 +64,7 @@ def main() -> None:
             bench_allocator(),
             *bench_store.bench(Path(folder)),
             *bench_stress.bench(Path(folder)),
+            *bench_forecast.bench(Path(folder)),
         ]
     width = max(len(figure.name) for figure in figures)
     print(f"{hardware()['cpu']}, {torch.get_num_threads()} threads, {platform.system()}")

@@ -15,8 +15,8 @@ import pytest
 
 from greenml import cli, console
 from greenml.records import Artifact, Epoch, Intensity, Metric, Phase, Resume, Run, RunEnd, Source, new_run_id
-from greenml.store import Store
-from greenml.store.rows import INTENSITY_COLUMNS, TABLES
+from greenml.store import Store, intensity_of
+from greenml.store.rows import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -227,8 +227,7 @@ def records(db: Store) -> list[Stored]:
 
     found: list[Stored] = []
     for run in db.rows("from run_rows order by run_key"):
-        intensity = {name: run[INTENSITY_COLUMNS.get(name, name)] for name in Intensity.__dataclass_fields__}
-        found.append(taken(Run, run | {"intensity": Intensity(**intensity)}))
+        found.append(taken(Run, run | {"intensity": intensity_of(run)}))
         for kind, order in (
             (Resume, "segment"),
             (Phase, "segment, seq"),
@@ -309,13 +308,31 @@ def environment(folder):
     (folder / "site" / "sitecustomize.py").write_text(NO_NETWORK)  # Python runs it in every process that it starts
     own = {"GREENML_STORE": str(folder / "store" / "greenml.duckdb"), "GREENML_CACHE": str(folder / "cache")}
     own |= {"GREENML_DATA": str(folder / "data")}
-    return os.environ | own | {"TMPDIR": str(folder / "tmp"), "PYTHONPATH": str(folder / "site"), "COLUMNS": "80"}
+    path = os.pathsep.join(filter(None, [str(folder / "site"), os.environ.get("PYTHONPATH")]))
+    return os.environ | own | {"TMPDIR": str(folder / "tmp"), "PYTHONPATH": path, "COLUMNS": "80"}
 
 
 def installed(folder, *arguments, check=True):
     done = subprocess.run([GREENML, *arguments], cwd=folder, env=environment(folder), capture_output=True, text=True)
     assert not check or done.returncode == 0, done.stderr
     return done
+
+
+@pytest.fixture
+def replayed(tmp_path, monkeypatch):
+    """A store of this test's own, and a meter that needs no hardware: 12 W, always."""
+    from greenml.energy import Meter
+    from greenml.energy.replay import ReplaySensor
+
+    monkeypatch.setattr(
+        "greenml.energy.open_meter", lambda run_id, settings: Meter(ReplaySensor(min_interval_s=0.001), run_id=run_id)
+    )
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in [name for name in os.environ if name.startswith("GREENML_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GREENML_STORE", str(tmp_path / "store" / "greenml.duckdb"))
+    monkeypatch.chdir(tmp_path)
+    return Store(tmp_path / "store" / "greenml.duckdb")
 
 
 @pytest.fixture

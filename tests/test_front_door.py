@@ -17,7 +17,10 @@ from greenml.store import Store
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEAVY = {"torch", "torchvision", "timm", "optuna", "altair", "codecarbon", "polars", "pydantic", "sklearn", "numpy"}
+HEAVY = {
+    "torch", "torchvision", "timm", "optuna", "altair", "codecarbon", "polars", "pydantic", "sklearn", "numpy",
+    "mlflow", "wandb",
+}  # fmt: skip
 PEEK = """
 import sys
 from greenml.cli import main
@@ -37,6 +40,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (["--help"], {"duckdb", "rich"}),
         (["train", "--help"], {"duckdb", "rich"}),
+        (["track", "--help"], {"duckdb", "rich"}),
+        (["track", "nowhere"], {"duckdb"}),
         (["train", "cnn", "--no-such-flag"], {"duckdb", "rich"}),
         (["board", "--store", "nowhere/none.duckdb"], {"filelock"}),
     ],
@@ -56,7 +61,8 @@ def test_help_shows_the_commands_in_order_and_the_first_steps() -> None:
         for line in done.stdout.partition("Commands:")[2].partition("First")[0].splitlines()
         if line.strip()
     ]
-    assert commands[:3] == ["train", "board", "runs"]
+    assert commands[:3] == ["train", "board", "track"]
+    assert {"doctor", "estimate", "import", "runs"} <= set(commands)
     assert "greenml train cnn --dataset digits" in done.stdout
     assert run().stdout == done.stdout
 
@@ -68,7 +74,7 @@ def test_version() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "hint"),
     [
-        (["trian"], "no such command `trian`", "did you mean `train`?"),
+        (["boadr"], "no such command `boadr`", "did you mean `board`?"),
         (["board", "--modle", "x"], "no such option: --modle", "did you mean `--model`?"),
         (
             ["board", "--limit", "0"],

@@ -133,6 +133,16 @@ def test_without_a_region_it_is_the_world_and_says_so():
     assert intensity.note.startswith("no --region: world average, 475 g/kWh; pass --region")
 
 
+@pytest.mark.parametrize(
+    ("region", "country"), [(None, None), ("IN-TN", "India"), ("asia-south1", "India"), ("MC", "Monaco")]
+)
+def test_the_country_and_the_pue_of_the_site_are_kept_beside_the_factor(region, country):
+    intensity = grid.resolve(region, pue=1.4)
+
+    assert (intensity.country, intensity.pue) == (country, 1.4)
+    assert intensity.g_per_kwh == grid.resolve(region).g_per_kwh
+
+
 def test_every_country_has_codecarbons_value_and_year():
     table = DATA.get_global_energy_mix_data()
     assert len(table) > 200

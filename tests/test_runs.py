@@ -202,6 +202,7 @@ def test_json_has_everything_known_of_each_run(db: Store, greenml: Greenml, tmp_
     file = tmp_path / "new" / "runs.json"
     assert greenml("runs", "export", "--output", str(file))[::2] == (0, f"2 runs in {file}\n")
     first, second = json.loads(file.read_text())
+    assert [row["record"] for row in first.pop("records")] == ["Run", "Phase", "Phase", "Epoch", "Epoch", "RunEnd"]
     assert [first] == json.loads(greenml("runs", "show", A, "--json")[1])
     assert (second["run_id"], len(first["epoch_rows"])) == (B, 2)
     assert greenml("runs", "export", "b", "--output", str(file))[0] == 2

@@ -334,3 +334,117 @@ def test_what_was_removed_is_in_no_view(db: Store) -> None:
     assert db.rows("select run_id, epochs, accuracy, energy_kwh from removed_runs") == [
         {"run_id": A, "epochs": 1, "accuracy": 0.9, "energy_kwh": units.kwh(1e5)}
     ]
+
+
+# Provenance, and runs that are judged by something else than accuracy
+
+UNSAID = dict.fromkeys(
+    ("data_hash", "split_hash", "num_classes", "num_train", "num_val", "num_test", "majority_share", "image_size"), None
+) | dict.fromkeys(("resize", "stem", "num_parameters", "precision", "precision_asked", "batch_size", "seed"), None)
+"""What a tracked run knows of its data and model, where nobody told it."""
+
+
+def tracked(db: Store, run_id: str, maes: list[float], joules: list[float], **run: Any) -> None:
+    """A run of somebody else's program that says how wrong it is."""
+    rows: list[Any] = [make_run(run_id, kind="track", dataset="power", **UNSAID | run)]
+    for number, (mae, used_j) in enumerate(zip(maes, joules, strict=True), start=1):
+        total_j = sum(joules[:number])
+        said = {"val_accuracy": None, "val_count": None, "value": mae, "energy_total_j": total_j}
+        rows += [make_phase(run_id, number - 1, cpu_j=used_j, ram_j=0.0), make_epoch(run_id, number, **said)]
+    end = {"metric": "mae", "goal": "min", "value": maes[-1], "best_epoch": None}
+    rows.append(make_end(run_id, **end, **dict.fromkeys(("test_accuracy", "test_count", "val_accuracy"), None)))
+    assert db.write(rows)
+
+
+def test_less_of_an_error_is_better_and_never_ranked_per_kwh(db: Store) -> None:
+    """A run that emits more has a better MAE per kg: the ratio ranks nothing, the front does."""
+    tracked(db, A, [0.5, 0.3], [100.0, 100.0])
+    tracked(db, B, [0.4, 0.35], [150.0, 900.0])
+    record(db, C, [0.9], [1e3], dataset="power")
+
+    rows = db.rows("select run_id, rank, acc_per_kwh, acc_per_kg, value, unranked from leaderboard order by run_id")
+    assert [tuple(row.values())[1:] for row in rows[:2]] == [
+        (None, None, None, 0.3, None),
+        (None, None, None, 0.35, None),
+    ]
+    assert rows[2]["rank"] == 1
+    front = db.rows("select run_id, epoch, value, goal, accuracy from pareto_front where metric = 'mae' order by value")
+    assert [(row["run_id"], row["epoch"], row["value"]) for row in front] == [(A, 2, 0.3), (B, 1, 0.4), (A, 1, 0.5)]
+    assert {(row["goal"], row["accuracy"]) for row in front} == {("min", None)}
+
+
+def test_only_what_can_be_compared_is_one_contest(db: Store) -> None:
+    record(db, A, [0.9], [1e3])
+    record(db, B, [0.9], [1e3], scope="process")
+    record(db, C, [0.9], [1e3], data_hash=None, split_hash=None)
+    tracked(db, D, [0.5], [1.0])
+
+    assert len(db.rows("select distinct contest from leaderboard")) == 4
+    assert [row["rank"] for row in db.rows("from leaderboard order by run_id")] == [1, 1, 1, None]
+    assert len(db.rows("from pareto_front")) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"num_classes": None}, "not known to be above chance"),
+        ({"kind": "calibrate"}, "a calibration, not a training"),
+        ({"kind": "estimate"}, "never metered"),
+    ],
+)
+def test_what_is_no_evidence_is_unranked(db: Store, changes: dict[str, Any], reason: str) -> None:
+    record(db, A, [0.9], [1e3], **changes)
+
+    [row] = db.rows("from leaderboard")
+    assert (row["rank"], row["unranked"], row["on_front"]) == (None, reason, False)
+
+
+def test_the_error_of_a_run_is_that_of_its_ends(db: Store) -> None:
+    """A counter read at every boundary adds up: only its first and its last reading count, in each life."""
+    lives = [(0, seq) for seq in range(4)] + [(1, seq) for seq in range(3)]
+    phases = [make_phase(A, seq, segment=life, cpu_source=Source.MEASURED, error_j=2.0) for life, seq in lives]
+    phases[4] = replace(phases[4], error_j=None)  # before the counter was found again
+    db.write([make_run(A), *phases])
+
+    [row] = db.rows("select error_j from run_totals")
+    assert row["error_j"] == 8.0
+    assert db.rows("select error_kwh from leaderboard") == [{"error_kwh": units.kwh(8.0)}]
+
+
+def test_a_run_says_how_its_joules_are_known_and_what_setting_up_took(db: Store) -> None:
+    meter = {"cpu": {"method": "RAPL"}, "gpu": {"method": "NVML"}, "idle": {"watts": 2.0}}
+    db.write([make_run(A, meter=meter), make_phase(A, 0, name="setup"), make_phase(A, 1), make_end(A)])
+
+    [row] = db.rows("from leaderboard")
+    assert (row["cpu_method"], row["gpu_method"], row["ram_method"]) == ("RAPL", "NVML", None)
+    assert (row["cpu_source"], row["gpu_source"], row["source"]) == ("estimated", "absent", "estimated")
+    assert row["setup_share"] == 0.5
+    assert row["above_idle_kwh"] == pytest.approx(units.kwh(200 - 20 * 2.0))
+
+
+def test_every_gpu_has_its_row(db: Store) -> None:
+    measured = {"gpu_source": Source.MEASURED}
+    db.write(
+        [
+            make_run(A, meter={"gpus": ["one", "two"]}),
+            make_phase(A, 0, gpu_j=3.0, gpus_j=[1.0, 2.0], **measured),
+            make_phase(A, 1, gpu_j=None, gpus_j=[1.0, None], gpu_source=Source.UNKNOWN),
+        ]
+    )
+
+    rows = db.rows("select seq, device, joules, source from gpu_phases order by seq, gpu")
+    assert [tuple(row.values()) for row in rows] == [
+        (0, "one", 1.0, "measured"),
+        (0, "two", 2.0, "measured"),
+        (1, "one", 1.0, "measured"),
+        (1, "two", None, "unknown"),
+    ]
+
+
+def test_pue_multiplies_grams_and_never_joules(db: Store) -> None:
+    record(db, A, [0.9], [3.6e6])
+    record(db, B, [0.9], [3.6e6], intensity=replace(WORLD, pue=1.5))
+
+    rows = db.rows("select energy_kwh, co2_g, pue from leaderboard order by run_id")
+    assert [tuple(row.values()) for row in rows] == [(1.0, 475.0, 1.0), (1.0, 712.5, 1.5)]
+    assert [row["co2_g"] for row in db.rows("from epochs order by run_id")] == [475.0, 712.5]

@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from greenml import __version__, console
-from greenml.cli import board, rm, runs, share, train
+from greenml.cli import board, doctor, estimate, importing, log, rm, runs, share, track, train
 from greenml.errors import GreenMLError, UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ First steps:
   greenml train cnn --dataset digits     train on data that is already here, in seconds
   greenml board                          what every run reached, and what it took
   greenml runs show RUN                  everything known about one run
+  greenml doctor                         what can be measured here, and why not the rest
+  greenml track -- python script.py      any other program under the same meter
 """
 
 app = typer.Typer(
@@ -56,7 +58,14 @@ def greenml(
 
 app.command()(train.train)
 app.command()(board.board)
-for command in (rm.rm, rm.restore, share.export, share.merge):
+app.command(
+    context_settings={"allow_interspersed_args": False},  # what follows the program's name is the program's
+    epilog=track.EXAMPLES,
+)(track.track)
+app.command("import")(importing.import_runs)
+app.command()(estimate.estimate)
+app.command()(doctor.doctor)
+for command in (rm.rm, rm.restore, share.export, share.merge, log.log):
     runs.app.command()(command)
 app.add_typer(runs.app, name="runs")
 

@@ -262,6 +262,8 @@ def page(rows: list[Row], shown: Callable[[str], list[Column]]) -> tuple[list[Ta
         if titles.count(title) > 1:
             data, split = first["data_hash"], first["split_hash"]
             title += f" (data {data[:6]}, split {split[:6]})" if data and split else " (data not given)"
+        if first["metric"] != "accuracy":
+            notes.append(f"– {first['metric']} is sorted, not ranked: only accuracy is ranked per kWh")
         tables.append(console.table(shown(first["metric"]), group, title=title))
         if more := first["_in_contest"] - len(group):
             notes.append(f"{more:,} more on {title}: --limit")
@@ -343,15 +345,20 @@ def about_runs(rows: list[Row]) -> list[str]:
         if row["unranked"]:
             reasons.setdefault(row["unranked"], []).append(f"{row['model']} {row['run_id'][:8]}")
     notes = [FRONT] if any(row["on_front"] for row in rows) else []
-    notes += [
-        f"– unranked, {reason}: {', '.join(runs[:3])}" + (f" and {len(runs) - 3} more" if len(runs) > 3 else "")
-        for reason, runs in reasons.items()
-    ]
+    notes += [f"– unranked, {reason}: {some(runs)}" for reason, runs in reasons.items()]
+    trainings = [row for row in rows if row["kind"] != "calibrate"]
+    if mostly_setup := [f"{row['model']} {row['run_id'][:8]}" for row in trainings if (row["setup_share"] or 0) > 0.5]:
+        notes.append(f"set-up took more than half of the energy of {some(mostly_setup)}: longer runs say more")
     if rows and (repeats := rows[0]["_num_repeats"]):
         configs = rows[0]["_num_repeated"]
         of = "one config" if configs == 1 else f"{configs:,} configs"
         notes.append(f"{repeats:,} runs are repeats of {of}: --grouped shows mean and spread")
     return notes
+
+
+def some(names: list[str]) -> str:
+    """The first three, and how many more."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def about_groups(rows: list[Row]) -> list[str]:

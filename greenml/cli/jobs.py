@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from greenml import console
-from greenml.cli import runs
+from greenml import console, trackers
+from greenml.cli import log, runs
+from greenml.cli.forecasts import Outlook
 from greenml.cli.screen import Screen
 from greenml.errors import GreenMLError, MeterError
 from greenml.records import Artifact, Notice, Phase, Progress, Resume, Run, RunEnd
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from greenml.records import Intensity, Stored
     from greenml.run import Past
     from greenml.store import Store
+    from greenml.trackers import Following
 
 INTERRUPTED = 130
 
@@ -48,37 +50,47 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) 
 
     Raises what ended the run, SystemExit(130) where that was an interruption, and StoreError where rows still wait.
     """
-    with Screen(folder, job.config.epochs, job.intensity, quiet=quiet) as screen:
-        status, error = _train(job, store, folder, screen, quiet=quiet)
-        if waiting := store.unstored():
-            if error:
-                screen.note(f"{waiting}\n{waiting.hint}", always=True)
-            raise error or waiting
-        known = runs.everything(store, job.run_id)
-        try:
-            trouble = _leave_files(store, known, folder)
-        except OSError as what:
-            trouble = f"not all files of this run could be written: {what}"
-        if trouble:
-            screen.note(trouble, always=True)
-        if status == "interrupted":
-            screen.note(f"to go on from here: greenml train --resume {job.run_id[:8]}", always=True)
-    if error:
-        raise error
-    if json:
-        console.print_json(store.rows("from leaderboard where run_id = ?", [job.run_id]))
-    else:
-        console.out().print(console.facts([("run", job.run_id), *runs.headline(known), ("files", f"{folder}/")]))
+    outlook = Outlook(store, job.config, job.intensity, job.run_id, resumed=job.past is not None)
+    screen = Screen(folder, job.config.epochs, job.intensity, outlook, quiet=quiet)
+    before = log.stored(store, job.run_id) if job.past and job.config.log else []
+    with trackers.Following(
+        job.config.log, lambda text, matters: screen.note(text, always=matters), before
+    ) as following:
+        with screen:
+            status, error = _train(job, store, folder, screen, outlook, following, quiet=quiet)
+            if waiting := store.unstored():
+                following.show(trackers.Ending(run_id=job.run_id, status=status, ended_at=None, summary=None, files=[]))
+                if error:
+                    screen.note(f"{waiting}\n{waiting.hint}", always=True)
+                raise error or waiting
+            known = runs.everything(store, job.run_id)
+            try:
+                trouble = _leave_files(store, known, folder)
+            except OSError as what:
+                trouble = f"not all files of this run could be written: {what}"
+            if trouble:
+                screen.note(trouble, always=True)
+            following.show(log.ending(known, folder))
+            if status == "interrupted":
+                screen.note(f"to go on from here: greenml train --resume {job.run_id[:8]}", always=True)
+        if error:
+            raise error
+        if json:
+            console.print_json(store.rows("from leaderboard where run_id = ?", [job.run_id]))
+        else:
+            console.out().print(console.facts([("run", job.run_id), *runs.headline(known), ("files", f"{folder}/")]))
     if status == "interrupted":
         raise SystemExit(INTERRUPTED)
 
 
-def _train(job: Job, store: Store, folder: Path, screen: Screen, *, quiet: bool) -> tuple[str, GreenMLError | None]:
+def _train(
+    job: Job, store: Store, folder: Path, screen: Screen, outlook: Outlook, following: Following, *, quiet: bool
+) -> tuple[str, GreenMLError | None]:
     """Run it, storing and showing every record; the status it ended with, and the error of a run that failed."""
     from greenml import energy, run
 
     segment = job.past.segment if job.past else 0
-    metering = energy.open_meter(job.run_id, segment=segment, settings=meter_settings(job.config))
+    metering = energy.open_meter(job.run_id, segment=segment, settings=meter_settings(job.config, idle_power(store)))
     screen.note(f"run {job.run_id} · {job.intensity.note}")
     if ignored := energy.ignored_settings():
         screen.note(ignored, always=True)
@@ -95,8 +107,9 @@ def _train(job: Job, store: Store, folder: Path, screen: Screen, *, quiet: bool)
             interrupted=interrupted,
         )
         try:
-            for record in records:
+            for record in map(outlook.hear, records):
                 screen.show(record)
+                following.show(record)
                 if not isinstance(record, Progress | Notice):
                     pending.append(record)
                 weighty = isinstance(record, Run | Resume | RunEnd) or (isinstance(record, Phase) and record.seq == 0)
@@ -121,11 +134,26 @@ def _train(job: Job, store: Store, folder: Path, screen: Screen, *, quiet: bool)
         return status, _missed(meter) if job.config.require_meter else None
 
 
-def meter_settings(config: Config) -> Settings:
-    """How a run of `config` is metered."""
+def meter_settings(config: Config, idle: dict[str, object] | None = None) -> Settings:
+    """How a run of `config` is metered, on a machine whose idle power was measured."""
     from greenml.energy import Settings
 
-    return Settings(meter=config.meter, scope=config.scope, tdp_w=config.tdp, interval_s=config.sampling_interval)
+    return Settings(
+        meter=config.meter,
+        scope=config.scope,
+        tdp_w=config.tdp,
+        interval_s=config.sampling_interval,
+        idle=idle,
+    )
+
+
+def idle_power(store: Store) -> dict[str, object] | None:
+    """What this machine draws when nothing runs, as `greenml doctor` has measured; None where it has not."""
+    from greenml.energy import survey
+
+    if not store.rows("select 1 as one from idle_rows limit 1"):  # asking for GPUs may take a second
+        return None
+    return store.idle(survey.machine())
 
 
 def _missed(meter: Meter) -> MeterError | None:

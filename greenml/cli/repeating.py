@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as codec
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING
 from greenml import console
 from greenml.cli import board, runs
 from greenml.cli.jobs import handled
+from greenml.records import new_run_id
+from greenml.trackers import SERIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from greenml.store import Store
 
@@ -25,10 +28,11 @@ def repeat(store: Store, seeds: Iterable[int], *, json: bool) -> None:
     """
     name, *rest = sys.argv[1:]
     run_ids = []
+    series = os.environ | {SERIES: new_run_id()}
     for seed in seeds:
         console.say(f"seed {seed}:")
         own = [name, "--json", "--seed", str(seed), *without(rest, ("--repeats", "--seed"))]
-        code, printed = _watched([sys.executable, "-m", "greenml", *own])
+        code, printed = _watched([sys.executable, "-m", "greenml", *own], series)
         run_ids += [run["run_id"] for run in codec.loads(printed or "[]")]
         if code:
             raise SystemExit(code)
@@ -42,10 +46,10 @@ def repeat(store: Store, seeds: Iterable[int], *, json: bool) -> None:
         console.say(note)
 
 
-def _watched(command: Sequence[str]) -> tuple[int, str]:
+def _watched(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
     """Run it to its end: exit code and stdout. Ctrl-C and SIGTERM are passed on, so that it leaves a checkpoint."""
     # A session of its own: Ctrl-C on a terminal would otherwise reach it twice, and the second one stops at once.
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
     def pass_on(number: int, frame: object) -> None:  # noqa: ARG001
         with suppress(ValueError, OSError):  # Windows passes Ctrl-C on by itself

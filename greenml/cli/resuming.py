@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from greenml import config as configs
+from greenml import trackers
 from greenml.cli.jobs import Job
 from greenml.errors import UsageError
-from greenml.records import Intensity, Source
-from greenml.run import Past, budget_rule, stop_rule
+from greenml.records import Source
+from greenml.run import Past, budget_rule, limits, stop_rule
+from greenml.store import intensity_of
 from greenml.units import format_duration
 
 if TYPE_CHECKING:
@@ -18,7 +19,14 @@ if TYPE_CHECKING:
     from greenml.store import Store
 
 DIVERGED = "nan-loss"
-STORED = "select epoch from epochs where run_id = ? and schedule_complete"
+LIVES = """
+    select 1 + coalesce(max(segment), 0) as next
+    from (
+        select segment from phases where run_id = $1
+        union all select segment from resumes where run_id = $1
+    )
+"""
+"""The next life; one that was killed before its first phase counts."""
 
 
 def refuse(given: Mapping[str, Any], others: Sequence[str]) -> None:
@@ -43,27 +51,28 @@ def take_up(store: Store, run_id: str, changes: dict[str, Any]) -> Job:
             f"run {run_id} has diverged, and would do so again", hint="start a new one with a smaller --lr"
         )
     config = configs.validate({key: run["config"][key] for key in configs.KEYS if key in run["config"]} | changes)
-    named: dict[str, Any] = {
-        field.name: run.get(f"intensity_{field.name}", run.get(field.name)) for field in dataclasses.fields(Intensity)
+    trackers.check(config.log)
+    accuracies = {
+        row["epoch"]: row["val_accuracy"]
+        for row in store.rows("from epochs where run_id = ? and schedule_complete order by epoch", [run_id])
     }
-    past = _past(store, run)
-    job = Job(run_id=run_id, config=config, intensity=Intensity(**named), past=past)
+    past = _past(store, run, frozenset(accuracies))
+    job = Job(run_id=run_id, config=config, intensity=intensity_of(run), past=past)
     if run["status"] == "done":
-        _refuse_what_is_done(job, past, store)
+        _refuse_what_is_done(job, past, list(accuracies.values()))
     return job
 
 
-def _past(store: Store, run: Mapping[str, Any]) -> Past:
+def _past(store: Store, run: Mapping[str, Any], epochs: frozenset[int]) -> Past:
     of_run = [run["run_id"]]
-    [lives] = store.rows("select coalesce(max(segment), -1) + 1 as next from phases where run_id = ?", of_run)
-    [resumed] = store.rows("select coalesce(max(segment), 0) + 1 as next from resumes where run_id = ?", of_run)
+    [lives] = store.rows(LIVES, of_run)
     [totals] = store.rows("from run_totals where run_id = ?", of_run)
     return Past(
-        segment=max(lives["next"], resumed["next"]),
+        segment=lives["next"],
         data_hash=run["data_hash"],
         split_hash=run["split_hash"],
         versions=run["versions"],
-        epochs=frozenset(row["epoch"] for row in store.rows(STORED, of_run)),
+        epochs=epochs,
         duration_s=totals["duration_s"],
         known_j=totals["known_j"],
         cpu_j=totals["cpu_j"],
@@ -73,13 +82,11 @@ def _past(store: Store, run: Mapping[str, Any]) -> Past:
     )
 
 
-def _refuse_what_is_done(job: Job, past: Past, store: Store) -> None:
+def _refuse_what_is_done(job: Job, past: Past, accuracies: Sequence[float]) -> None:
     """A run that ended by its rules goes on only where these have changed."""
-    sql = "select val_accuracy from epochs where run_id = ? and schedule_complete order by epoch"
-    accuracies = [row["val_accuracy"] for row in store.rows(sql, [job.run_id])]
     rule = (
         stop_rule(job.config, accuracies)
-        or budget_rule(job.config, job.intensity, past.duration_s, past.known_j)
+        or budget_rule(limits(job.config), job.intensity, past.duration_s, past.known_j)
         or ("epochs" if len(accuracies) >= job.config.epochs else None)
     )
     if rule:

@@ -5,21 +5,31 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from greenml import console
+from greenml import console, environment
+from greenml.cli import forecasts
 from greenml.records import Epoch, Notice, Progress, Resume, Run
-from greenml.units import co2_g, format_duration, format_energy, format_mass
+from greenml.units import co2_g, format_duration, format_mass
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from greenml.cli.forecasts import Outlook
+    from greenml.forecast import Span
     from greenml.records import Intensity, Record
+
+LINE_WIDTH = 80
+"""Of the line of an epoch, in the log as on a screen."""
+BAR_WIDTH = 8
+"""Columns that are left to the bar itself, and its margins."""
 
 
 class Screen:
     """What a run says on stderr while it lives, and in `run.log`: a bar on a terminal, a line an epoch elsewhere."""
 
-    def __init__(self, folder: Path, num_epochs: int, intensity: Intensity, *, quiet: bool) -> None:
+    def __init__(self, folder: Path, num_epochs: int, intensity: Intensity, outlook: Outlook, *, quiet: bool) -> None:
         self._folder, self._num_epochs, self._intensity, self._quiet = folder, num_epochs, intensity, quiet
+        self._outlook = outlook
         self._lines: list[str] = []
         self._has_begun = False
         self._may_log = True
@@ -64,6 +74,7 @@ class Screen:
             case Run():
                 self._has_begun = True
                 self.note(_describe(record))
+                self._note_forecast()
             case Resume():
                 self._has_begun = True
                 done = f" after step {record.step}" if record.step else ""
@@ -90,15 +101,26 @@ class Screen:
     def _facts(self, record: Progress) -> str:
         if record.epoch is None:
             return f"{record.done:,} of {record.total:,}"
-        parts = []
-        if self._epochs:
-            parts.append(f"val {console.percentage(self._epochs[-1].val_accuracy)} %")
-        if record.watts is not None:
-            parts.append(f"{record.watts:.0f} W")
-        if record.energy_j is not None:
-            parts += [format_energy(record.energy_j), format_mass(self._grams(record.energy_j))]
+        val = [f"val {console.percentage(self._epochs[-1].val_accuracy)} %"] if self._epochs else []
+        watts = [] if record.watts is None else [f"{record.watts:.0f} W"]
+        spent = [] if record.energy_j is None else [self._spent(record.energy_j, self._outlook.energy_by_now(record))]
+        grams = [] if record.energy_j is None else [format_mass(self._grams(record.energy_j))]
         left_s = self._left_s(record.epoch - 1 + record.done / record.total) if record.what == "training" else None
-        return "  ".join([*parts, *([f"{format_duration(left_s)} left"] if left_s is not None else [])])
+        left = [] if left_s is None else [f"{format_duration(left_s)} left"]
+        room = console.err().width - len(self._title(record)) - BAR_WIDTH
+        return fitting([(val, 1), (watts, 3), (spent, 0), (grams, 4), (left, 2)], room)
+
+    def _spent(self, joules: float, whole: Span | None) -> str:
+        """So far, of what is expected."""
+        made = self._outlook.latest
+        return forecasts.so_far(joules, whole, at_most=made is not None and made.at_most)
+
+    def _note_forecast(self) -> None:
+        made = self._outlook.latest
+        if made is None:
+            self.note("forecast: none before the first epoch, as there is no history on this machine")
+        else:
+            self.note(f"forecast: {forecasts.in_one_line(made, self._intensity)}\nfrom {forecasts.basis(made)}")
 
     def _left_s(self, position: float) -> float | None:
         """By the pace since the first word of progress; `position` counts epochs."""
@@ -110,16 +132,33 @@ class Screen:
 
     def _epoch_line(self, epoch: Epoch) -> str:
         width = len(str(self._num_epochs))
-        watts = console.UNKNOWN if epoch.energy_j is None else f"{epoch.energy_j / epoch.duration_s:.0f}"
-        partly = "" if epoch.schedule_complete else "  (a part of it)"
-        return (
+        head = (
             f"epoch {epoch.epoch:>{width}}/{self._num_epochs}  val {console.percentage(epoch.val_accuracy):>5} %  "
-            f"loss {epoch.val_loss:.3f}  {format_duration(epoch.duration_s):>7}  {watts:>4} W  "
-            f"{format_energy(epoch.energy_total_j)}  {format_mass(self._grams(epoch.energy_total_j))} so far{partly}"
+            f"loss {epoch.val_loss:.3f}"
         )
+        joules = epoch.energy_total_j
+        made = self._outlook.latest
+        spent = "energy unknown" if joules is None else self._spent(joules, made.energy_j if made else None)
+        watts = [] if epoch.energy_j is None else [f"{epoch.energy_j / epoch.duration_s:.0f} W"]
+        grams = [] if joules is None else [format_mass(self._grams(joules))]
+        partly = [] if epoch.schedule_complete else ["(a part of it)"]
+        time_s = [f"{format_duration(epoch.duration_s):>7}"]
+        return fitting([([head], 0), (time_s, 1), (watts, 3), ([spent], 0), (grams, 2), (partly, 0)], LINE_WIDTH)
 
     def _grams(self, joules: float | None) -> float | None:
         return None if joules is None else co2_g(joules, self._intensity.g_per_kwh, self._intensity.pue)
+
+
+def fitting(parts: Sequence[tuple[Sequence[str], int]], width: int) -> str:
+    """Parts of a line, two spaces between them, in their order; those with the highest numbers give way where it is
+    too long, and those with 0 never."""
+    shown = [(text, weight) for texts, weight in parts for text in texts]
+    while len(line := "  ".join(text for text, _ in shown)) > width:
+        least = max(weight for _, weight in shown)
+        if not least:
+            break
+        shown = [(text, weight) for text, weight in shown if weight != least]
+    return line
 
 
 def _describe(run: Run) -> str:
@@ -131,13 +170,6 @@ def _describe(run: Run) -> str:
             f"batch {run.batch_size}" + f" x {run.grad_accum}, {run.accumulation}" * (run.grad_accum > 1),
             f"{run.dataset}: {run.num_train:,} training, {run.num_val:,} validation, {run.num_test:,} test images of "
             f"{run.image_size} px (resized: {run.resize})",
-            f"energy by {run.meter['meter']}: {_provenance(run.meter)}",
+            f"energy by {run.meter['meter']}: {environment.provenance(run.meter)}",
         )
-    )
-
-
-def _provenance(meter: dict[str, Any]) -> str:
-    """ "CPU estimated (load model, 8 W TDP ...), RAM estimated (...), no GPU"."""
-    return "; ".join(
-        f"{part.upper()} {meter[part]['source']} ({meter[part]['method']})" for part in ("cpu", "gpu", "ram")
     )

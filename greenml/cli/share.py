@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from json import loads
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,11 +13,12 @@ from greenml.cli.options import RunsArgument, StoreOption
 from greenml.cli.runs import everything_of
 from greenml.console import counted
 from greenml.errors import StoreError, UsageError
+from greenml.records import to_json
 
 if TYPE_CHECKING:
     from greenml.store import Merged, Store
 
-WAYS = ".json has everything, .csv a row a run (or --epochs), .duckdb is a store of its own"
+WAYS = ".jsonl or .json has everything, .csv a row a run (or --epochs), .duckdb is a store of its own"
 
 
 def export(
@@ -31,7 +33,7 @@ def export(
 
     db = Store(resolve_path(store))
     suffix = output.suffix.lower()
-    if suffix not in (".json", ".csv", ".duckdb"):
+    if suffix not in (".json", ".jsonl", ".csv", ".duckdb"):
         raise UsageError(f"{output}: no way to write `{suffix or output.name}`", hint=WAYS)
     if epochs and suffix != ".csv":
         raise UsageError(f"--epochs writes .csv, not {suffix}", hint=f"--output {output.with_suffix('.csv')}")
@@ -40,18 +42,28 @@ def export(
         raise UsageError(f"{output} {what}", hint="choose another file" + (", or --force" if output.is_file() else ""))
     run_ids = chosen_ids(db, runs)
     if suffix == ".duckdb":
-        said(exchange.write_store(output, db, run_ids), db)
+        said(exchange.write_store(output, db, run_ids), db.path)
         console.say(f"{output} is a store: --store {output}; the runs' files are in {output.parent / 'runs'}")
         return
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        if suffix == ".json":
-            exchange.write_json(output, console.plain(everything_of(db, run_ids)))
+        if suffix == ".jsonl":
+            exchange.write_jsonl(output, db.records(run_ids))
+        elif suffix == ".json":
+            exchange.write_json(output, console.plain(with_records(db, run_ids)))
         else:
             exchange.write_csv(output, console.plain(db.rows(EPOCHS if epochs else RUNS, [run_ids])))
     except OSError as error:
         raise StoreError(f"{output} cannot be written: {error.strerror}", hint="choose another file") from error
     console.say(f"{counted(len(run_ids), 'run')} in {output}")
+
+
+def with_records(db: Store, run_ids: list[str]) -> list[dict[str, Any]]:
+    """Runs as people read them, and beside that the records from which `greenml import` makes them again."""
+    records: dict[str, list[Any]] = {run_id: [] for run_id in run_ids}
+    for record in db.records(run_ids):
+        records[record.run_id].append(loads(to_json(record)))
+    return [{**run, "records": records[run["run_id"]]} for run in everything_of(db, run_ids)]
 
 
 RUNS = "from leaderboard where run_id in (select unnest(?)) order by started_at, run_id"
@@ -73,7 +85,7 @@ def merge(
 
     source = Store(other)
     merged = Store(resolve_path(store)).merge(source)
-    said(merged, source)
+    said(merged, other)
     if waiting := source.spooled():
         console.say(f"{counted(waiting, 'row')} wait beside {other}, and are not in it yet")
 
@@ -88,10 +100,10 @@ def chosen_ids(db: Store, runs: list[str] | None) -> list[str]:
     return run_ids
 
 
-def said(merged: Merged, source: Store) -> None:
+def said(merged: Merged, source: Path) -> None:
     """What came over, and what did not."""
     known = f", {len(merged.known):,} known already" if merged.known else ""
-    console.say(f"{counted(len(merged.new), 'run')} came from {source.path}{known}")
+    console.say(f"{counted(len(merged.new), 'run')} came from {source}{known}")
     for run_ids, why in (
         (merged.alive, "still alive; merge again when it has ended"),
         (merged.apart, "taken up again in both stores, which are two runs now; kept as it is here"),

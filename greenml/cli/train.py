@@ -12,10 +12,15 @@ from greenml import console
 from greenml.cli.options import JsonOption, StoreOption
 from greenml.errors import UsageError
 from greenml.records import Notice, new_run_id
+from greenml.units import format_flops
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from greenml.config import Config
+    from greenml.learn.setup import Setup
     from greenml.records import Intensity
+    from greenml.store import Store
 
 
 def flag(*names: str, help: str, default: str | None = None, metavar: str | None = None) -> Any:
@@ -158,42 +163,7 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve everything, train nothing.")] = False,
 ) -> None:
     """Train one model, and write energy, CO2 and accuracy of every epoch into the store."""
-    flags = {
-        "model": model,
-        "dataset": dataset,
-        "data_dir": data_dir,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "grad_accum": grad_accum,
-        "lr": lr,
-        "optimizer": optimizer,
-        "weight_decay": weight_decay,
-        "label_smoothing": label_smoothing,
-        "precision": _one_precision(precision, fp16=fp16, bf16=bf16),
-        "early_stop": early_stop,
-        "patience": patience,
-        "min_delta": min_delta,
-        "target_acc": target_acc,
-        "time_budget": time_budget,
-        "energy_budget": energy_budget,
-        "carbon_budget": carbon_budget,
-        "image_size": image_size,
-        "model_args": _pairs(model_arg),
-        "val_fraction": val_fraction,
-        "num_threads": num_threads,
-        "device": device,
-        "region": region,
-        "pue": pue,
-        "meter": meter,
-        "scope": scope,
-        "tdp": tdp,
-        "sampling_interval": sampling_interval,
-        "require_meter": require_meter,
-        "log": log or None,
-        "seed": seed,
-        "name": name,
-        "tags": tag or None,
-    }
+    flags = keys(locals())
     given = {key: value for key, value in flags.items() if value is not None}
     from greenml.cli import jobs, repeating, resuming
     from greenml.store import Store, resolve_path
@@ -208,12 +178,13 @@ def train(
             jobs.carry_out(resuming.take_up(place, run_id, given), place, folder, quiet=quiet, json=json)
         return
     asked = configs.resolve(flags, config)
-    from greenml import energy, grid
+    from greenml import energy, grid, trackers
 
+    trackers.check(asked.log)
     energy.open_meter("", settings=jobs.meter_settings(asked))  # a mistyped name is said before anything begins
     intensity = grid.resolve(asked.region, pue=asked.pue)
     if dry_run:
-        _show_plan(asked, intensity, json=json)
+        _show_plan(asked, intensity, place, json=json)
         if repeats > 1:
             console.say(f"the same under {repeats} seeds, from {asked.seed} on")
         return
@@ -224,6 +195,16 @@ def train(
     job = jobs.Job(run_id=new_run_id(), config=asked, intensity=intensity)
     with place.claim(job.run_id) as folder:
         jobs.carry_out(job, place, folder, quiet=quiet, json=json)
+
+
+def keys(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Flags by the names of the parameters of `train` -> config keys; None where a flag was not given."""
+    return {key: given[key] for key in configs.KEYS if key in given} | {
+        "precision": _one_precision(given["precision"], fp16=given["fp16"], bf16=given["bf16"]),
+        "model_args": _pairs(given["model_arg"]),
+        "log": given["log"] or None,
+        "tags": given["tag"] or None,
+    }
 
 
 def _one_precision(precision: str | None, *, fp16: bool, bf16: bool) -> str | None:
@@ -252,10 +233,8 @@ def _pairs(given: list[str] | None) -> dict[str, Any] | None:
     return pairs or None
 
 
-def _show_plan(config: Config, intensity: Intensity, *, json: bool) -> None:
-    """What would be trained, with every open choice made. Reads the data and builds the model; stores nothing."""
-    import dataclasses
-
+def prepared(config: Config) -> Setup:
+    """Everything of a training but the training: reads the data and builds the model, saying what it falls back to."""
     from greenml.learn import precision
     from greenml.learn.setup import prepare
 
@@ -264,14 +243,26 @@ def _show_plan(config: Config, intensity: Intensity, *, json: bool) -> None:
         try:
             step = next(steps)
         except StopIteration as finished:
-            setup = finished.value
-            break
+            setup: Setup = finished.value
+            return setup
         if isinstance(step, Notice):
             console.say(step.text)
+
+
+def _show_plan(config: Config, intensity: Intensity, store: Store, *, json: bool) -> None:
+    """What would be trained, with every open choice made, and what it would take. Stores nothing."""
+    import dataclasses
+
+    from greenml.cli import forecasts
+
+    setup = prepared(config)
+    made = forecasts.before(store, forecasts.planned(setup), setup.config, intensity)
     if json:
-        console.print_json(
-            [{**dataclasses.asdict(setup.config), **setup.facts, "intensity": dataclasses.asdict(intensity)}]
-        )
+        plan = {**dataclasses.asdict(setup.config), **setup.facts, "intensity": dataclasses.asdict(intensity)}
+        console.print_json([plan | {"forecast": made and made.to_plain()}])
         return
-    console.say(f"{intensity.note}\n{setup.facts['num_parameters']:,} parameters; nothing is trained or stored:")
+    flops = format_flops(setup.facts["flops_per_sample"])
+    console.say(intensity.note)
+    console.say(f"{setup.facts['num_parameters']:,} parameters, {flops} a sample; nothing is trained or stored")
+    forecasts.tell(made, config, intensity)
     print(configs.dump(setup.config), end="")

@@ -126,6 +126,11 @@ class Meter:
         finally:
             self.last_seq = self._switch(_Switch("record", epoch, between=True)) - 1
 
+    def turn_to(self, name: str, epoch: int | None = None, *, between: bool = False) -> int:
+        """End the window that is open, book under `name` from here on, and give the number of the phase that ended
+        last. What lies `between` two others and is too short to be a phase becomes part of the next."""
+        return self._switch(_Switch(name, epoch, between)) - 1
+
     def finish(self) -> None:
         """Close the last phase at `ended_at`; after this `phases` gives all that are left."""
         self._switch(_Switch("", None, final=True))

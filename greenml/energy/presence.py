@@ -62,6 +62,14 @@ class Presence:
                 reached = high
         return covered
 
+    def num_others(self) -> int:
+        """How many other meters run on this machine at this moment."""
+        num_others = 0
+        for file in self._folder.glob("*.json"):
+            with suppress(OSError):  # removed while we looked, or on a disk without locks
+                num_others += file != self._file and _is_held(file)
+        return num_others
+
     def _others(self) -> list[tuple[float, float]]:
         spans = []
         for file in self._folder.glob("*.json"):

@@ -14,6 +14,7 @@ import torch
 
 from greenml import __version__
 from greenml.errors import DataError, StoreError
+from greenml.files import whole
 from greenml.learn.models import create
 
 if TYPE_CHECKING:
@@ -73,35 +74,32 @@ def load(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 def write(path: Path, content: dict[str, Any]) -> None:
     """Write tensors and plain Python, whole or not at all. Raises StoreError."""
-    with _whole(path) as partial:
+    with _writing(path) as partial:
         torch.save(content, partial)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text, whole or not at all. Raises StoreError."""
-    with _whole(path) as partial:
+    with _writing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def copy(path: Path, to: Path) -> None:
     """Write a copy, whole or not at all. Raises StoreError."""
-    with _whole(to) as partial:
+    with _writing(to) as partial:
         shutil.copyfile(path, partial)
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    partial = path.with_name(path.name + ".partial")
+def _writing(path: Path) -> Iterator[Path]:
     try:
-        yield partial
-        partial.replace(path)
+        with whole(path) as partial:
+            yield partial
     except (OSError, RuntimeError) as error:  # RuntimeError is how torch says that a disk is full
         raise StoreError(
             f"{path} cannot be written: {getattr(error, 'strerror', None) or 'is the disk full?'}",
             hint="free some space; `greenml train --resume RUN` then goes on from the last checkpoint",
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -112,7 +110,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def as_written(path: Path, *, hint: str = "train it again, or copy it again") -> Iterator[None]:
+def as_written(path: Path) -> Iterator[None]:
     """A file that is not as `write` left it can fail anywhere in here: that is a DataError."""
     try:
         yield
@@ -120,4 +118,6 @@ def as_written(path: Path, *, hint: str = "train it again, or copy it again") ->
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, UnpicklingError):  # torch's own words are how to run what is in there
             said = "it holds more than tensors and plain values"
-        raise DataError(f"{path}: not a file that greenml wrote: {said}", hint=hint) from error
+        raise DataError(
+            f"{path}: not a file that greenml wrote: {said}", hint="train it again, or copy it again"
+        ) from error

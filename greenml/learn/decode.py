@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from greenml.errors import DataError
+from greenml.files import whole
 from greenml.learn.data import Images, Loading, digest
 from greenml.learn.locks import held
 from greenml.records import Notice, Progress
@@ -134,9 +135,8 @@ def _content_hash(cache: Path, encoded: Encoded) -> Generator[Progress | Notice,
             content.update(hashlib.file_digest(stream, "sha256").digest())
     content.update(b"".join(labels))
     text = content.hexdigest()[:16]
-    partial = remembered.with_suffix(f".{os.getpid()}")
-    partial.write_text(text)
-    partial.replace(remembered)
+    with whole(remembered, shared=True) as partial:
+        partial.write_text(text)
     return text
 
 

@@ -13,6 +13,7 @@ A package makes its models known by an entry point in the group `greenml.models`
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import entry_points
 from itertools import pairwise
 from typing import Any
@@ -80,6 +81,17 @@ def resolve_name(name: str) -> str:
         )
         raise UsageError(f"unknown model `{name}`", hint=hint)
     return resolved
+
+
+def family(name: str) -> str:
+    """Which architectures a model is akin to: the module of timm that builds it ("resnet", "efficientnet").
+
+    Models from elsewhere, and names that nobody knows here, are akin to those of the same name up to its first digit.
+    """
+    resolved = ALIASES.get(name, name)
+    module = timm.models.model_entrypoint(resolved).__module__ if timm.is_model(resolved) else ""
+    place, _, own = module.rpartition(".")
+    return own if place == "timm.models" else re.split(r"[\d.]", resolved)[0].rstrip("_")
 
 
 def create(

@@ -14,6 +14,7 @@ from greenml import config as configs
 from greenml import environment
 from greenml.errors import UsageError
 from greenml.learn import allocator, artifact, batches, data, models, precision
+from greenml.learn.flops import flops_per_sample
 from greenml.learn.loop import DEFAULT_LR, DEFAULT_WEIGHT_DECAY, Learner
 from greenml.records import Notice, Progress
 
@@ -66,6 +67,9 @@ def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice
     torch.backends.cudnn.deterministic = True  # same seed, device and config: same losses
     torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
     model, stem = models.create(config.model, model_args=config.model_args, **shape)
+    flops = flops_per_sample(model, shape["in_chans"], shape["image_size"])
+    if flops is None:
+        yield Notice(text=f"the operations of {config.model} cannot be counted: no forecast before its first epoch")
     probe_batch, _ = next(batches.evaluation_batches(train, precision.PROBE_BATCH))
     choice = precision.choose(config.precision, device, model, probe_batch)
     if choice.why:
@@ -110,6 +114,7 @@ def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice
             "resize": images.resize,
             "stem": stem,
             "num_parameters": models.num_parameters(model),
+            "flops_per_sample": flops,
             "precision_asked": config.precision,
             "precision": choice.precision,
             "device": device.type,

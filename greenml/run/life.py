@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from greenml import config as configs
 from greenml import environment
@@ -15,7 +15,7 @@ from greenml.run.past import Checkpoint, Choice, Chosen, Past
 from greenml.run.stops import Budgets, stop_rule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sized
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
     from greenml.config import Config
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 TICK_S = 0.25
 """How often a run says how far it is."""
+
+CHECKPOINT_DUE = "checkpoint"
+"""Why an epoch pauses in its midst, and goes on."""
+
+T = TypeVar("T")
 
 
 def train(
@@ -62,7 +67,7 @@ def train(
     model = Choice(folder / "model.pt", setup, run_id)
     if past is None:
         artifact.write_text(folder / "config.yaml", configs.dump(setup.config))
-        yield _begin(setup, meter, intensity, run_id)
+        yield begin(setup, meter, intensity, run_id)
     else:
         yield from checkpoint.load(past)
         model.load(needed=bool(checkpoint.epochs))
@@ -71,6 +76,16 @@ def train(
         yield from _differences(past)
         yield from (epoch for epoch in checkpoint.epochs if epoch.epoch not in past.epochs)
     yield from budgets.warn()
+
+    num_steps = learner.num_steps(setup.train)
+
+    def asked_to_stop(_: int) -> str | None:
+        return "interrupted" if interrupted() else None
+
+    def halt(done: int) -> str | None:
+        if (asked := asked_to_stop(done)) or done == num_steps:
+            return asked
+        return budgets.spent() or (CHECKPOINT_DUE if checkpoint.is_due(within_epoch=True) else None)
 
     test: Score | None = None
     # A life that was killed in its test had ended its training by a rule, which says so again; a budget that ended it
@@ -88,22 +103,26 @@ def train(
             steps = learner.train_epoch(setup.train, number)
             while fit is None and reason is None:
                 with meter.window("train", epoch=number):
-                    fit, reason = yield from _train(setup, steps, number, books, budgets, checkpoint, interrupted)
-                if fit is None and reason in (None, "interrupted"):
+                    # A loss that has left the numbers ends the run at the next word, not an epoch later.
+                    fit, reason = yield from _follow(
+                        steps, "training", num_steps, number, books, halt, check=learner.fit
+                    )
+                if reason in (CHECKPOINT_DUE, "interrupted"):
                     with meter.window("checkpoint", epoch=number):
                         checkpoint.save()
+                reason = None if reason == CHECKPOINT_DUE else reason
             if reason == "interrupted":
                 break
             with meter.window("validate", epoch=number):
                 scoring = learner.evaluate(setup.val, number)
-                score = yield from _watched(scoring, "validating", setup.val, number, books, interrupted)
+                score, halted = yield from _follow(scoring, "validating", len(setup.val), number, books, asked_to_stop)
             if score is None:
-                reason = "interrupted"
+                reason = halted
                 with meter.window("checkpoint", epoch=number):
                     checkpoint.save()
                 break
             # A budget ends an epoch half-way: what it has learned by then counts, but it is no epoch of the schedule.
-            epoch = _epoch(
+            epoch = epoch_of(
                 number,
                 fit or learner.fit(),
                 score,
@@ -132,73 +151,46 @@ def train(
             with meter.window("test"):
                 chosen, _ = artifact.load(folder / "model.pt")
                 scoring = evaluate(chosen.to(device), setup.test, config.batch_size, setup.config.precision, device)
-                test = yield from _watched(scoring, "testing", setup.test, None, books, interrupted)
-            reason = "interrupted" if test is None else reason
+                test, halted = yield from _follow(scoring, "testing", len(setup.test), None, books, asked_to_stop)
+            reason = halted or reason
     except GreenMLError as error:
         yield from books.close()
-        yield _end(run_id, meter, "failed", error.stop_reason, model.best, None)
+        yield end_of(run_id, meter, "failed", error.stop_reason, model.best, None)
         raise
     yield from books.close()
-    yield _end(
+    yield end_of(
         run_id, meter, "interrupted" if reason == "interrupted" else "done", reason or "epochs", model.best, test
     )
 
 
-def _train(
-    setup: Setup,
-    steps: Generator[int, None, Fit],
-    number: int,
-    books: Books,
-    budgets: Budgets,
-    checkpoint: Checkpoint,
-    interrupted: Callable[[], bool],
-) -> Generator[Record, None, tuple[Fit | None, str | None]]:
-    """Train until epoch `number` is over, and give its Fit; or until there is a reason to end the run, and give that;
-    or until a checkpoint is due, and give neither."""
-    total, said = setup.learner.num_steps(setup.train), time.perf_counter()
-    while True:
-        try:
-            done = next(steps)
-        except StopIteration as finished:
-            return finished.value, None
-        if interrupted():
-            return None, "interrupted"
-        if done < total and (reason := budgets.spent()):
-            return None, reason
-        if done < total and checkpoint.is_due(within_epoch=True):
-            return None, None
-        if time.perf_counter() - said >= TICK_S:
-            said = time.perf_counter()
-            setup.learner.fit()  # a loss that has left the numbers ends the run now, not an epoch later
-            yield from books.settle()
-            yield books.progress("training", done, total, number)
-
-
-def _watched(
-    steps: Generator[int, None, Score],
+def _follow(
+    steps: Generator[int, None, T],
     what: str,
-    part: Sized,
+    total: int,
     number: int | None,
     books: Books,
-    interrupted: Callable[[], bool],
-) -> Generator[Record, None, Score | None]:
-    """Evaluate, saying now and then how far it is; None where it was interrupted."""
+    halt: Callable[[int], str | None],
+    *,
+    check: Callable[[], object] = lambda: None,
+) -> Generator[Record, None, tuple[T | None, str | None]]:
+    """Take `steps` to their end and give what they return, or until `halt` has a reason and give that; `check` is
+    called whenever there is a word on how far it is."""
     said = time.perf_counter()
     while True:
         try:
             done = next(steps)
         except StopIteration as finished:
-            score: Score = finished.value
-            return score
-        if interrupted():
-            return None
+            return finished.value, None
+        if reason := halt(done):
+            return None, reason
         if time.perf_counter() - said >= TICK_S:
             said = time.perf_counter()
+            check()
             yield from books.settle()
-            yield books.progress(what, done, len(part), number)
+            yield books.progress(what, done, total, number)
 
 
-def _begin(setup: Setup, meter: Meter, intensity: Intensity, run_id: str) -> Run:
+def begin(setup: Setup, meter: Meter, intensity: Intensity, run_id: str) -> Run:
     config = setup.config
     commit, dirty = environment.git()
     return Run(
@@ -217,6 +209,7 @@ def _begin(setup: Setup, meter: Meter, intensity: Intensity, run_id: str) -> Run
         meter=meter.describe(),
         intensity=intensity,
         versions=environment.versions(),
+        dependencies_hash=environment.dependencies_hash(),
         git_commit=commit,
         git_dirty=dirty,
         command=environment.command(),
@@ -254,7 +247,7 @@ def _differences(past: Past) -> Iterator[Notice]:
         yield Notice(text=f"not the versions that the run began with: {', '.join(changed)}; its last bits may differ")
 
 
-def _epoch(
+def epoch_of(
     number: int,
     fit: Fit,
     score: Score,
@@ -291,7 +284,7 @@ def _epoch(
     )
 
 
-def _end(run_id: str, meter: Meter, status: str, reason: str, best: Chosen | None, test: Score | None) -> RunEnd:
+def end_of(run_id: str, meter: Meter, status: str, reason: str, best: Chosen | None, test: Score | None) -> RunEnd:
     return RunEnd(
         run_id=run_id,
         status=status,

@@ -10,7 +10,7 @@ from greenml.records import Notice
 from greenml.units import co2_g
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from greenml.config import Config
     from greenml.energy import Meter
@@ -28,13 +28,17 @@ def stop_rule(config: Config, accuracies: Sequence[float]) -> str | None:
     return "early-stop" if config.early_stop and waited >= config.patience else None
 
 
-def budget_rule(config: Config, intensity: Intensity, seconds: float, joules: float | None) -> str | None:
+def limits(config: Config) -> dict[str, float]:
+    """The budgets that a config sets, by key, in seconds, joules and grams."""
+    return {key: limit for key in configs.UNITS if (limit := configs.quantity(config, key)) is not None}
+
+
+def budget_rule(limits: Mapping[str, float], intensity: Intensity, seconds: float, joules: float | None) -> str | None:
     """Which budget is spent: `time-budget`, `energy-budget`, `carbon-budget`; None while none is, or none can
     be told."""
     grams = None if joules is None else co2_g(joules, intensity.g_per_kwh, intensity.pue)
     for key, spent in (("time_budget", seconds), ("energy_budget", joules), ("carbon_budget", grams)):
-        budget = configs.quantity(config, key)
-        if budget is not None and spent is not None and spent >= budget:
+        if spent is not None and spent >= limits.get(key, math.inf):
             return key.replace("_", "-")
     return None
 
@@ -43,15 +47,16 @@ class Budgets:
     """Time, energy and carbon of all lives of the run, set-up included."""
 
     def __init__(self, config: Config, meter: Meter, intensity: Intensity, past: Past | None) -> None:
-        self._config, self._meter, self._intensity = config, meter, intensity
+        self._meter, self._intensity = meter, intensity
+        self._limits = limits(config)
         self._past_s, self._past_j = (past.duration_s, past.known_j) if past else (0.0, 0.0)
-        self._needs_joules = config.energy_budget is not None or config.carbon_budget is not None
+        self._needs_joules = bool(self._limits.keys() & {"energy_budget", "carbon_budget"})
 
     def spent(self) -> str | None:
         """The rule that ends the run now: time exactly, energy and carbon by the power of the last second."""
         joules = self._meter.energy_j() if self._needs_joules else None
         return budget_rule(
-            self._config,
+            self._limits,
             self._intensity,
             self._past_s + self._meter.elapsed_s(),
             None if joules is None else self._past_j + joules,

@@ -4,8 +4,10 @@ Writers take turns on a lock file beside the store; readers open it read-only an
 written in time goes to a spool beside the store, which the next writer, of whatever process, drains first.
 """
 
+from greenml.store.health import Health, examine
 from greenml.store.merging import Merged
+from greenml.store.rows import intensity_of
 from greenml.store.schema import utc_now
 from greenml.store.store import Store, resolve_path
 
-__all__ = ["Merged", "Store", "resolve_path", "utc_now"]
+__all__ = ["Health", "Merged", "Store", "examine", "intensity_of", "resolve_path", "utc_now"]

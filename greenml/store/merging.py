@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from greenml.files import whole
 from greenml.store.rows import CHOSEN
 
 if TYPE_CHECKING:
@@ -145,8 +146,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def copy_whole(source: Path, place: Path) -> None:
-    """A file appears under its name complete, or not at all."""
-    partial = place.with_name(f"{place.name}.partial")
+    """A copy, whole or not at all."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, partial)
-    partial.replace(place)
+    with whole(place) as partial:
+        shutil.copyfile(source, partial)

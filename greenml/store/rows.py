@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from greenml.errors import StoreError
-from greenml.records import Artifact, Epoch, Intensity, Metric, Phase, Resume, Run, RunEnd, from_json
+from greenml.records import Artifact, Epoch, Intensity, Metric, Phase, Resume, Run, RunEnd, Source, from_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from greenml.records import Stored
 
@@ -104,6 +104,72 @@ def insert(con: duckdb.DuckDBPyConnection, rows: Sequence[Stored]) -> None:
         total(con, run_id)
 
 
+def replace(con: duckdb.DuckDBPyConnection, rows: Sequence[Stored]) -> None:
+    """Runs with all that hangs on them, in place of what was stored of them before; their notes stay."""
+    for run in (row for row in rows if isinstance(row, Run)):
+        values = columns(run)
+        found = con.execute("select run_key from run_rows where run_id = ?", [run.run_id]).fetchone()
+        if found:
+            del values["note"]
+            assignments = ", ".join(f"{name} = ?" for name in values)
+            con.execute(f"update run_rows set {assignments} where run_key = ?", [*values.values(), *found])
+            for table in OF_A_RUN:
+                con.execute(f"delete from {table} where run_key = ?", found)
+        else:
+            marks = ", ".join("?" * len(values))
+            con.execute(f"insert into run_rows ({', '.join(values)}) values ({marks})", list(values.values()))
+    insert(con, [row for row in rows if isinstance(row, Resume | RunEnd)])
+    for kind in (Phase, Epoch, Metric, Artifact):
+        insert_many(con, TABLES[kind], [columns(row) for row in rows if isinstance(row, kind)])
+    for run_id in {row.run_id for row in rows if isinstance(row, Phase)}:
+        total(con, run_id)
+
+
+def insert_many(con: duckdb.DuckDBPyConnection, table: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Rows of one table, a column at a time: a thousandth of the time that one statement a row takes."""
+    if not rows:
+        return
+    kinds = {name: kind for name, kind, *_ in con.execute(f"from {table} limit 0").description}
+    names = [name for name in rows[0] if name != "run_id"]
+    unnested = ", ".join(
+        "unnest($1::text[]) as run_id" if name == "run_id" else f"unnest(${i}::{kinds[name]}[]) as {name}"
+        for i, name in enumerate(rows[0], start=1)
+    )
+    con.execute(
+        f"""
+        insert into {table} (run_key, {", ".join(names)})
+        select run_key, {", ".join("told." + name for name in names)}
+        from (select {unnested}) as told
+        join run_rows using (run_id)
+        """,
+        [[row[name] for row in rows] for name in rows[0]],
+    )
+
+
+def stored(con: duckdb.DuckDBPyConnection, run_ids: Sequence[str]) -> Iterator[Stored]:
+    """Every record of these runs, in an order in which they can be written again; None is what an older store lacks."""
+    for run in select(con, f"from run_rows where {CHOSEN} order by run_key", [list(run_ids)]):
+        parts = {name: run[INTENSITY_COLUMNS.get(name, name)] for name in Intensity.__dataclass_fields__}
+        yield record(Run, run | {"intensity": Intensity(**parts)})
+        for kind, order in (
+            (Resume, "segment"),
+            (Phase, "segment, seq"),
+            (Epoch, "segment, epoch"),
+            (Metric, "segment, seq"),
+            (Artifact, "name"),
+        ):
+            rows = select(con, f"from {TABLES[kind]} where run_key = ? order by {order}", [run["run_key"]])
+            yield from (record(kind, row | {"run_id": run["run_id"]}) for row in rows)
+        if run["ended_at"]:
+            yield record(RunEnd, run)
+
+
+def record(kind: Any, row: dict[str, Any]) -> Any:
+    """Columns -> the record that they are of."""
+    values = {field.name: row[field.name] for field in dataclasses.fields(kind)}
+    return kind(**{name: Source(value) if name.endswith("source") else value for name, value in values.items()})
+
+
 def restore(con: duckdb.DuckDBPyConnection, lines: list[bytes]) -> None:
     """Store lines of the spool, all or none."""
     with transaction(con):
@@ -140,6 +206,12 @@ def columns(row: Stored) -> dict[str, Any]:
         else:
             values[field.name] = json.dumps(value) if isinstance(value, dict) else value
     return values
+
+
+def intensity_of(run: Mapping[str, Any]) -> Intensity:
+    """The columns of a run -> the Intensity that it was stored with."""
+    names = [field.name for field in dataclasses.fields(Intensity)]
+    return Intensity(**{name: run[INTENSITY_COLUMNS.get(name, name)] for name in names})
 
 
 def select(con: duckdb.DuckDBPyConnection, sql: str, params: Sequence[object]) -> list[dict[str, Any]]:

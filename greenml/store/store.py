@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 from contextlib import contextmanager, suppress
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,23 @@ from greenml.records import to_json
 from greenml.resources import shipped
 from greenml.store import schema
 from greenml.store.merging import PLAN, Merged, attach, bring_rows, copy_whole, files_in
-from greenml.store.rows import CHOSEN, OF_A_RUN, UNREADABLE, bury, insert, restore, restored, select, transaction
+from greenml.store.rows import (
+    CHOSEN,
+    OF_A_RUN,
+    UNREADABLE,
+    bury,
+    insert,
+    replace,
+    restore,
+    restored,
+    select,
+    stored,
+    transaction,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from greenml.records import Stored
 
@@ -82,6 +96,15 @@ class Store:
         self._patience_s = self.timeout_s
         return True
 
+    def replace(self, records: Iterable[Stored]) -> None:
+        """Store runs as they are told now, in place of what was told of them before; their notes stay.
+
+        All of them or, with StoreError, none: nothing waits in the spool.
+        """
+        rows = list(records)
+        with self._writing(self.timeout_s) as con:
+            replace(con, rows)
+
     def mark(self, run_ids: Sequence[str], **words: object) -> None:
         """Change what people say about runs: `tags`, `note`, `removed_at`; a note of None is no note."""
         values = ", ".join(f"{name} = ?" for name in words)
@@ -106,6 +129,20 @@ class Store:
                 chosen = f"run_key in (select run_key from run_rows where {CHOSEN})"
                 con.execute(f"delete from {table} where {chosen}", [list(run_ids)])
             con.execute(f"delete from run_rows where {CHOSEN}", [list(run_ids)])
+
+    def keep_idle(
+        self,
+        machine: str,
+        *,
+        measured_at: datetime,
+        seconds: float,
+        watts: float | None,
+        components: dict[str, object],
+    ) -> None:
+        """Keep what a machine drew while nothing ran, and what `components` says of its parts. Times are UTC, naive."""
+        row = [machine, measured_at, seconds, watts, dumps(components)]
+        with self._writing(self.timeout_s) as con:
+            con.execute("insert or replace into idle_rows values (?, ?, ?, ?, ?)", row)
 
     @contextmanager
     def claim(self, run_id: str) -> Iterator[Path]:
@@ -157,6 +194,12 @@ class Store:
                 self._show_as_crashed(con, self._dead(con))
                 return select(con, sql, params)
 
+    def records(self, run_ids: Sequence[str]) -> list[Stored]:
+        """Everything that was ever written of these runs, removed ones too, in an order for writing it again."""
+        self.check()  # an older schema lacks columns
+        with self._errors(), self._reading() as con:
+            return list(stored(con, run_ids))
+
     def run_id(self, prefix: str, *, of: str = "runs") -> str:
         """The one run whose id starts with `prefix`, of those in the view or table `of`."""
         if not prefix:
@@ -173,6 +216,14 @@ class Store:
         listing = "greenml runs list --removed" if of == "removed_runs" else "greenml runs list"
         otherwise = f"`{listing}` shows the runs" if known else f"{self.path} has no such runs yet"
         raise UsageError(f"no run starts with `{prefix}`", hint=nearest(prefix, known, otherwise=otherwise))
+
+    def idle(self, machine: str) -> dict[str, object] | None:
+        """What `keep_idle` kept of a machine last, flat and ready for JSON: None where it was never measured."""
+        sql = "from idle_rows where machine = ? order by measured_at desc limit 1"
+        for row in self.rows(sql, [machine]):
+            measured_at = f"{row['measured_at'].isoformat()}Z"
+            return {"watts": row["watts"], **row["components"], "seconds": row["seconds"], "measured_at": measured_at}
+        return None
 
     def living(self, run_ids: Iterable[str]) -> list[str]:
         """Those of the runs that some process holds right now."""

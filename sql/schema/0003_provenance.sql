@@ -30,6 +30,8 @@ alter table run_rows add column season text;
 alter table run_rows add column flops_per_sample bigint;
 -- Of every installed package and its version.
 alter table run_rows add column dependencies_hash text;
+-- What the run was expected to take before its first epoch, and what that rested on.
+alter table run_rows add column forecast json;
 
 alter table phase_rows add column cpu_error_j double;
 alter table phase_rows add column gpu_error_j double;

@@ -1,8 +1,9 @@
 -- No rows: the only factor between joules and kilowatt-hours (greenml.units has its twin), and what counts as learning.
 create or replace macro kwh(j) as j / 3.6e6;
 
--- What guessing would score: chance, or always naming the most frequent class.
-create or replace macro guessing(num_classes, majority_share) as greatest(1 / num_classes, majority_share);
+-- What guessing would score: chance, or always naming the most frequent class; null where nobody said how many there are.
+create or replace macro guessing(num_classes, majority_share) as
+    if(num_classes is null, null, greatest(1 / num_classes, majority_share));
 
 -- Three standard errors above guessing.
 create or replace macro clearly_learned(accuracy, num_samples, guessed) as

@@ -14,7 +14,12 @@ select
     numbered.gpu,
     runs.meter -> '$.gpus' ->> numbered.gpu::integer as device,
     numbered.joules,
-    if(numbered.joules is null, 'unknown', numbered.gpu_source) as source,
+    -- One GPU that was lost makes the sum unknown, and no other GPU.
+    case
+        when numbered.joules is null then 'unknown'
+        when numbered.gpu_source = 'unknown' then 'measured'
+        else numbered.gpu_source
+    end as source,
     numbered.run_key
 from numbered
 join runs using (run_key);

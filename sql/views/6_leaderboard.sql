@@ -14,7 +14,8 @@ with progress as (
 figures as (
     select
         runs.*,
-        coalesce(progress.last_epoch, 0) as num_epochs,
+        -- Nobody saw the epochs of a run that was never metered: it is taken at its word.
+        coalesce(progress.last_epoch, if(runs.kind = 'estimate', runs.epochs_asked, 0)) as num_epochs,
         progress.mean_sample_j,
         progress.most_host_bytes,
         progress.most_device_bytes,
@@ -40,12 +41,14 @@ figures as (
             when runs.status in ('paused', 'crashed', 'failed') then runs.status
             when runs.kind = 'calibrate' then 'a calibration, not a training'
             when runs.kind = 'estimate' then 'never metered'
-            -- What learns nothing has a fine ratio, and an error divided by energy gets better when more is used.
-            when runs.metric <> 'accuracy' then 'only accuracy is ranked per kWh'
-            when runs.test_accuracy is null then 'no test accuracy'
+            when runs.metric <> 'accuracy' and runs.value is null then 'no ' || runs.metric
+            when runs.metric = 'accuracy' and runs.test_accuracy is null then 'no test accuracy'
+            -- Whoever tracks a program without a word on its data has not said that they are the data of others.
+            when runs.data_hash is null and runs.dataset = 'unknown' then 'data set not said'
             when totals.total_j is null then 'energy partly unknown'
             when totals.total_j <= 0 then 'no energy was metered'
             when totals.overlap_s > 0 then 'shared the machine with another metered run'
+            when runs.metric <> 'accuracy' then null
             when runs.num_classes is null or runs.test_count is null then 'not known to be above chance'
             when not clearly_learned(
                 runs.test_accuracy, runs.test_count, guessing(runs.num_classes, runs.majority_share)
@@ -117,8 +120,9 @@ select
     most_device_bytes as peak_device_bytes,
     points_per_kwh as acc_per_kwh,
     points_per_kg as acc_per_kg,
+    -- Of accuracy alone: an error divided by energy gets better when more is used.
     if(
-        reason is null,
+        reason is null and metric = 'accuracy',
         rank() over (partition by contest, reason is null order by points_per_kwh desc),
         null
     ) as rank,

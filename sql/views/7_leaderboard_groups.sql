@@ -28,7 +28,7 @@ figures as (
         coalesce(list(seed order by started_at, run_id) filter (seed is not null), []) as all_seeds,
         list(run_id order by started_at, run_id) as all_run_ids,
         max(epochs) as most_epochs,
-        avg(value) as average_value,
+        avg(value) filter (where counts) as average_value,
         avg(accuracy) filter (where counts) as average_accuracy,
         -- On a CPU one seed gives one accuracy: that it came out twice says nothing about the spread.
         if(
@@ -87,7 +87,7 @@ select
     common_setup_share as setup_share,
     points_per_kwh as acc_per_kwh,
     if(
-        counted_runs > 0,
+        counted_runs > 0 and common_metric = 'accuracy',
         rank() over (partition by contest, counted_runs > 0 order by points_per_kwh desc),
         null
     ) as rank,

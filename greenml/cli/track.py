@@ -1,0 +1,171 @@
+"""`greenml track -- COMMAND`: any program under the meter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from greenml import console
+from greenml.cli import runs
+from greenml.cli.options import StoreOption
+from greenml.cli.train import flag
+from greenml.errors import UsageError
+
+MIN_INTERVAL_S, MAX_INTERVAL_S = 1.0, 8.0
+
+EXAMPLES = """\
+\b
+The command's streams, signals and exit code are its own. It finds in its environment:
+  GREENML_METRICS  a file to which it may append JSON objects, one a line:
+                   {"epoch": 1, "val_accuracy": 0.81, "train_loss": 0.6}
+  GREENML_RUN_ID   the run that it is part of
+It may also write a metrics.json, with the same keys. For example:
+  greenml track --model mlp --dataset wine --region IN -- python train.py
+  greenml track --dataset sales --metric rmse -- sh -c "./prepare | ./fit"
+"""
+
+
+def track(
+    command: Annotated[
+        list[str], typer.Argument(metavar="-- COMMAND...", help="The program and its arguments.", show_default=False)
+    ],
+    model: Annotated[
+        str | None,
+        flag("--model", metavar="NAME", help="What is trained.", default="$GREENML_MODEL, or the command's name"),
+    ] = None,
+    dataset: Annotated[
+        str | None, flag("--dataset", metavar="NAME", help="On what.", default="$GREENML_DATASET, or unknown")
+    ] = None,
+    season: Annotated[
+        str | None, flag("--season", metavar="TEXT", help="For the record.", default="$GREENML_SEASON, or unknown")
+    ] = None,
+    tag: Annotated[
+        list[str] | None, flag("--tag", metavar="TAG", help="Repeatable.", default="$GREENML_TAGS, with commas")
+    ] = None,
+    name: Annotated[
+        str | None, flag("--name", metavar="TEXT", help="What you call this run.", default="$GREENML_NAME")
+    ] = None,
+    metric: Annotated[
+        str | None,
+        flag(
+            "--metric",
+            metavar="NAME[:max|min]",
+            help="What the run is judged by.",
+            default="accuracy, else the first known name that the program writes",
+        ),
+    ] = None,
+    metrics_file: Annotated[
+        Path, typer.Option("--metrics-file", metavar="FILE", help="Also read, when the program writes it.")
+    ] = Path("metrics.json"),
+    num_classes: Annotated[
+        int | None, typer.Option("--num-classes", min=2, metavar="N", help="Needed to rank an accuracy, ...")
+    ] = None,
+    num_test: Annotated[
+        int | None, typer.Option("--num-test", min=1, metavar="N", help="... as are the samples that were tested.")
+    ] = None,
+    num_val: Annotated[
+        int | None, typer.Option("--num-val", min=1, metavar="N", help="Samples of the validation split.")
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option("--like", metavar="RUN", help="Say that data and split are those of RUN, to be ranked beside it."),
+    ] = None,
+    region: Annotated[
+        str | None,
+        flag(
+            "--region",
+            metavar="CODE",
+            help="Whose grid: IN, IND, IN-TN, US-CA, asia-south1, ...",
+            default="$GREENML_REGION, or the world average",
+        ),
+    ] = None,
+    pue: Annotated[
+        float | None, flag("--pue", metavar="X", help="Power usage effectiveness of the site: multiplies CO2.")
+    ] = None,
+    meter: Annotated[
+        str | None, flag("--meter", metavar="NAME", help="codecarbon, counters (no models) or replay:FILE.")
+    ] = None,
+    scope: Annotated[
+        str | None, flag("--scope", metavar="NAME", help="machine, or process: the share of the command.")
+    ] = None,
+    tdp: Annotated[
+        float | None,
+        flag("--tdp", metavar="WATTS", help="Of the CPU, for the power model.", default="what CodeCarbon lists"),
+    ] = None,
+    sampling_interval: Annotated[
+        float | None, flag("--sampling-interval", metavar="SECONDS", help="Between two readings of the meter.")
+    ] = None,
+    require_meter: Annotated[
+        bool | None,
+        typer.Option("--require-meter", help="Exit with 4 where a component cannot be metered.", show_default=False),
+    ] = None,
+    interval: Annotated[
+        str, typer.Option("--interval", metavar="TIME", help="A row at least so often: 1s to 8s.")
+    ] = "8s",
+    store: StoreOption = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the run on stdout when it is over, as one JSON array.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what goes wrong.")] = False,
+) -> None:
+    """Run any program under the meter, and store what it used and what it says about itself."""
+    from greenml import environment
+    from greenml.store import Store, resolve_path
+    from greenml.tracking import command as commands
+    from greenml.tracking import subject
+    from greenml.tracking.tracker import Tracker
+
+    commands.refuse_missing(command)
+    interval_s = _seconds(interval)
+    place = Store(resolve_path(store))
+    given = {
+        "model": model,
+        "dataset": dataset,
+        "season": season,
+        "tags": tag,
+        "name": name,
+        "metric": metric,
+        "num_classes": num_classes,
+        "num_test": num_test,
+        "num_val": num_val,
+        "like": like,
+        "region": region,
+        "pue": pue,
+        "meter": meter,
+        "scope": scope,
+        "tdp": tdp,
+        "sampling_interval": sampling_interval,
+        "require_meter": require_meter,
+    }
+    tracker = Tracker(
+        subject.resolve(given, place, default_model=commands.named(command)),
+        place,
+        command=environment.command(),
+        versions=environment.versions(of=("greenml", "codecarbon")),  # what the program runs on is not ours to know
+        config={"command": command, "metrics_file": str(metrics_file)},
+        interval_s=interval_s,
+        say=console.say,
+        quiet=quiet,
+        sums_up=False,
+    )
+    ended = commands.run(command, tracker, metrics_file=metrics_file)
+    if json:
+        console.print_json(place.rows("from leaderboard where run_id = ?", [tracker.id]))
+    elif not quiet and place.rows("select 1 from runs where run_id = ?", [tracker.id]):
+        known = runs.everything(place, tracker.id)
+        console.err().print(console.facts([("ended", f"{ended.status}, {ended.reason}"), *runs.headline(known)]))
+    raise typer.Exit(ended.exit_code)
+
+
+def _seconds(interval: str) -> float:
+    from greenml.units import SECONDS, parse_quantity
+
+    try:
+        seconds = parse_quantity(interval, SECONDS)
+    except ValueError as error:
+        raise UsageError(f"--interval: {error}", hint="as in 5s") from None
+    if not MIN_INTERVAL_S <= seconds <= MAX_INTERVAL_S:
+        raise UsageError(f"--interval {interval}: not between 1s and 8s", hint="a crash may lose what is not stored")
+    return seconds

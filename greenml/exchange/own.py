@@ -1,0 +1,80 @@
+"""What greenml itself has exported, back into a store: nothing doubled, as with `greenml runs merge`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from greenml.errors import DataError
+from greenml.exchange.survey import STORE
+from greenml.records import Artifact, Run, RunEnd, from_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from greenml.records import Stored
+    from greenml.store import Merged, Store
+
+
+def bring(path: Path, export: str, db: Store) -> tuple[Merged, list[str]]:
+    """The runs of an export into `db`, and those that had not ended when it was written. Raises DataError."""
+    from greenml.store import Store
+
+    if export == STORE:
+        return db.merge(Store(path)), []
+    with staged(path, export) as (source, unended):
+        return db.merge(source), unended
+
+
+@contextmanager
+def staged(path: Path, export: str) -> Iterator[tuple[Store, list[str]]]:
+    """The same as a store of its own for a while: an export is never written to, nor is a store that is only shown."""
+    from greenml.store import Store
+
+    with tempfile.TemporaryDirectory(prefix="greenml-") as folder:
+        place = Store(Path(folder) / "staged.duckdb")
+        place.check()
+        unended: list[str] = []
+        if export == STORE:
+            place.merge(Store(path))
+        else:
+            records = list(ended(read_records(path), unended))
+            place.replace(records)
+        yield place, unended
+
+
+def ended(records: list[Stored], unended: list[str]) -> Iterator[Stored]:
+    """Without runs that were alive when they were exported (named in `unended`), and files that did not come along."""
+    over = {record.run_id for record in records if isinstance(record, RunEnd)}
+    unended += [record.run_id for record in records if isinstance(record, Run) and record.run_id not in over]
+    return (record for record in records if record.run_id in over and not isinstance(record, Artifact))
+
+
+def read_records(path: Path) -> list[Stored]:
+    """The records of a .jsonl, or of the runs in a .json. Raises DataError where one cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        lines = text.splitlines() if text.startswith('{"record"') else lines_of(path, text)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}", hint="export it again") from error
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(from_json(line))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path}: record {number} is broken", hint="export it again") from error
+    if not any(isinstance(record, Run) for record in records):
+        raise DataError(f"{path} has no run", hint="export it again")
+    return records
+
+
+def lines_of(path: Path, text: str) -> list[str]:
+    """The records that `greenml runs export -o FILE.json` puts beside what people read."""
+    runs = json.loads(text)
+    if not isinstance(runs, list) or not all(isinstance(run, dict) and run.get("records") for run in runs):
+        hint = "export it again: a .json or .jsonl of this version has all"
+        raise DataError(f"{path} is a summary: it lacks the records of its runs", hint=hint)
+    return [json.dumps(record) for run in runs for record in run["records"]]

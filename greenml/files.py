@@ -1,0 +1,26 @@
+"""Files that appear under their name complete, or not at all."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def whole(path: Path, *, shared: bool = False) -> Iterator[Path]:
+    """A name beside `path` to write under: at the end that file takes its place, or goes where anything failed.
+
+    `shared` files may be written by several processes at once, each under a name of its own.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial" if shared else f"{path.name}.partial")
+    partial.unlink(missing_ok=True)  # of a killed process
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

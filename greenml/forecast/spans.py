@@ -1,0 +1,126 @@
+"""A value with the interval in which it is expected nine times out of ten, and what is made of such values."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+Z = 1.645
+"""Nine tenths of a normal distribution lie within so many standard deviations."""
+
+PARTS = tuple(map(attrgetter, ("low", "value", "high")))
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """`low` <= `value` <= `high`, nine times out of ten; never negative."""
+
+    low: float
+    value: float
+    high: float
+
+    def scaled(self, factor: float) -> Span:
+        """All of it `factor` times; `factor` is 0 or more."""
+        return Span(self.low * factor, self.value * factor, self.high * factor)
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Seconds, and joules; None where these cannot be metered."""
+
+    seconds: Span
+    joules: Span | None
+
+    def scaled(self, factor: float) -> Costs:
+        """All of it `factor` times."""
+        return Costs(self.seconds.scaled(factor), self.joules and self.joules.scaled(factor))
+
+
+def exactly(value: float) -> Span:
+    """What has been spent already."""
+    return Span(value, value, value)
+
+
+def around(value: float, log_sd: float) -> Span:
+    """A value that may be wrong by a factor, whose logarithm has this standard deviation."""
+    factor = math.exp(Z * log_sd)
+    return Span(value / factor, value, value * factor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budgets:
+    """Rules that end a run before its last epoch."""
+
+    seconds: float | None = None
+    joules: float | None = None
+    """An energy budget, or a carbon budget at the intensity and PUE of the run."""
+    may_stop_early: bool = False
+    """By validation accuracy: early stopping, or a target."""
+
+    @property
+    def is_any(self) -> bool:
+        return self.may_stop_early or self.seconds is not None or self.joules is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What the whole run will have taken when it ends, what it has taken already included."""
+
+    energy_j: Span | None
+    """None where a component cannot be metered."""
+    duration_s: Span
+    at_most: bool
+    """Whether a rule may end the run sooner."""
+    num_epochs: int
+    """Of this run that it rests on; 0 before the first one has ended."""
+    level: str | None = None
+    """How near the runs are that it rests on, in words; None where it rests on its own epochs."""
+    run_ids: tuple[str, ...] = ()
+    """Those runs, newest first."""
+    newest_at: datetime | None = None
+    """When the newest of them began, UTC."""
+
+    def to_plain(self) -> dict[str, object]:
+        """As JSON holds it."""
+        newest_at = self.newest_at and self.newest_at.isoformat()
+        return dataclasses.asdict(self) | {"run_ids": [*self.run_ids], "newest_at": newest_at}
+
+
+def total(spent: Costs, training: Costs, closing: Costs, budgets: Budgets) -> Costs:
+    """What a run takes: what is spent (or its set-up), the training that is left, and its test.
+
+    A budget ends the training where it is spent; the test comes on top.
+    """
+    shares = [
+        min(
+            _share(budgets.seconds, spent.seconds, training.seconds, part),
+            _share(budgets.joules, spent.joules, training.joules, part),
+        )
+        for part in PARTS
+    ]
+
+    def added(begin: Span | None, rest: Span | None, end: Span | None) -> Span | None:
+        if begin is None or rest is None or end is None:
+            return None
+        low, value, high = (
+            part(begin) + share * part(rest) + part(end) for part, share in zip(PARTS, shares, strict=True)
+        )
+        return Span(min(low, value), value, max(value, high))
+
+    seconds = added(spent.seconds, training.seconds, closing.seconds)
+    assert seconds is not None
+    return Costs(seconds, added(spent.joules, training.joules, closing.joules))
+
+
+def _share(budget: float | None, spent: Span | None, rest: Span | None, part: Callable[[Span], float]) -> float:
+    """How much of the rest a budget lets pass, 0 to 1; all of it where nobody can tell."""
+    if budget is None or spent is None or rest is None or not part(rest):
+        return 1.0
+    return min(1.0, max(0.0, budget - part(spent)) / part(rest))

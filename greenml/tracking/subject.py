@@ -1,0 +1,133 @@
+"""What is tracked, as far as somebody said: by flag or argument, by environment variable, or else by default."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from greenml import config as configs
+from greenml.energy import Settings
+from greenml.errors import UsageError
+from greenml.tracking import metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from greenml.records import Intensity
+    from greenml.store import Store
+
+UNKNOWN = "unknown"
+"""The data set, or season, of which nothing was said."""
+
+FROM_ENVIRONMENT = {
+    "model": "GREENML_MODEL",
+    "dataset": "GREENML_DATASET",
+    "season": "GREENML_SEASON",
+    "region": "GREENML_REGION",
+    "name": "GREENML_NAME",
+    "tags": "GREENML_TAGS",
+}
+OF_CONFIG = (
+    "model",
+    "dataset",
+    "name",
+    "tags",
+    "region",
+    "pue",
+    "meter",
+    "scope",
+    "tdp",
+    "sampling_interval",
+    "require_meter",
+)
+"""Keys that mean what they mean in a config, and are held to the same bounds."""
+OF_LIKE = ("data_hash", "split_hash", "num_classes", "majority_share", "num_train", "num_val", "num_test")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is tracked, and how; what nobody said is None."""
+
+    model: str
+    dataset: str
+    season: str
+    name: str | None
+    tags: list[str]
+    metric: str | None
+    goal: str | None
+    data: dict[str, Any]
+    """What is known of the data: `num_classes`, `num_test`, ..., and of a run that it is like, all of `OF_LIKE`."""
+    intensity: Intensity
+    settings: Settings
+    require_meter: bool
+    config: dict[str, Any]
+    """For the record: what was asked for, and how it was resolved."""
+
+
+def resolve(given: Mapping[str, Any], store: Store, *, default_model: str) -> Subject:
+    """What was said -> Subject. Raises UsageError for what makes no sense, and StoreError.
+
+    `given` has keys of `OF_CONFIG`, and `season`, `metric` ("NAME" or "NAME:min"), `num_classes`, `num_val`,
+    `num_test` and `like` (a run with the same data and split); None is not said.
+    """
+    from greenml import grid
+
+    said = _from_environment() | _told(given)
+    for key, least in (("num_classes", 2), ("num_val", 1), ("num_test", 1)):
+        if said.get(key) is not None and said[key] < least:
+            raise UsageError(f"{key} is {said[key]}", hint=f"it is {least} at least")
+    data, dataset = _data(said, store)
+    config = configs.validate(
+        {"model": default_model, "dataset": dataset} | {key: said[key] for key in OF_CONFIG if key in said}
+    )
+    metric, goal = metrics.asked(said["metric"]) if said.get("metric") else (None, None)
+    resolved = {key: getattr(config, key) for key in OF_CONFIG} | {"metric": metric, "goal": goal}
+    return Subject(
+        model=config.model,
+        dataset=config.dataset,
+        season=said.get("season") or UNKNOWN,
+        name=config.name,
+        tags=config.tags,
+        metric=metric,
+        goal=goal,
+        data=data,
+        intensity=grid.resolve(config.region, pue=config.pue),
+        settings=Settings(
+            meter=config.meter, scope=config.scope, tdp_w=config.tdp, interval_s=config.sampling_interval
+        ),
+        require_meter=config.require_meter,
+        config=resolved | ({"like": said["like"]} if said.get("like") else {}),
+    )
+
+
+def _told(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if value not in (None, [], ())}
+
+
+def _from_environment() -> dict[str, Any]:
+    found: dict[str, Any] = {
+        key: text.strip() for key, name in FROM_ENVIRONMENT.items() if (text := os.environ.get(name, "")).strip()
+    }
+    if "tags" in found:
+        found["tags"] = [tag for tag in re.split(r"[,\s]+", found["tags"]) if tag]
+    return found
+
+
+def _data(said: dict[str, Any], store: Store) -> tuple[dict[str, Any], str]:
+    """What is known of the data, and its name. `like` is completed to the whole id of its run."""
+    data: dict[str, Any] = {key: said.get(key) for key in ("num_classes", "num_val", "num_test")}
+    if not said.get("like"):
+        return data, said.get("dataset", UNKNOWN)
+    said["like"] = store.run_id(said["like"])
+    [like] = store.rows(f"select dataset, {', '.join(OF_LIKE)} from runs where run_id = ?", [said["like"]])
+    dataset = like.pop("dataset")
+    for key, value in (("dataset", said.get("dataset")), *data.items()):
+        known = dataset if key == "dataset" else like[key]
+        if value is not None and known is not None and value != known:
+            raise UsageError(
+                f"{key} is {value}, but {known} in run {said['like']}",
+                hint="leave it out; or leave `like` out, where the data are others",
+            )
+    return {key: data.get(key) if like[key] is None else like[key] for key in OF_LIKE}, dataset
