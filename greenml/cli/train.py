@@ -181,7 +181,7 @@ def train(
     from greenml import energy, grid, trackers
 
     trackers.check(asked.log)
-    energy.open_meter("", settings=jobs.meter_settings(asked))  # a mistyped name is said before anything begins
+    energy.open_meter("", settings=energy.Settings.of(asked))  # a mistyped name is said before anything begins
     intensity = grid.resolve(asked.region, pue=asked.pue)
     if dry_run:
         _show_plan(asked, intensity, place, json=json)

@@ -91,6 +91,7 @@ def track(
         place,
         command=environment.command(),
         versions=environment.versions(),
+        dependencies_hash=environment.dependencies_hash(),
         config={"program": dict(config)} if config else {},
         device=device,
         say=_say,

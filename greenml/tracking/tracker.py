@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from greenml import environment
-from greenml.errors import MeterError
 from greenml.goals import goal_of, parse
 from greenml.records import Artifact, Metric, Run, RunEnd, new_run_id
 from greenml.store import utc_now
@@ -62,6 +61,7 @@ class Tracker:
         *,
         command: str,
         versions: Mapping[str, str],
+        dependencies_hash: str | None = None,
         config: Mapping[str, Any] | None = None,
         device: str | None = None,
         interval_s: float = INTERVAL_S,
@@ -74,6 +74,7 @@ class Tracker:
         self.id = new_run_id()
         self.subject, self.store = subject, store
         self._command, self._versions, self._config = command, dict(versions), dict(config or {})
+        self._dependencies_hash = dependencies_hash
         self._device, self._interval_s, self._say = device, interval_s, say
         self._quiet, self._sums_up = quiet, sums_up
         self._said: set[str] = set()
@@ -104,10 +105,8 @@ class Tracker:
             self.folder: Path = self._held.enter_context(self.store.claim(self.id))
             git_commit, git_dirty = environment.git()
             self._meter.wait_until_ready()
-            if self.subject.require_meter and self._meter.is_blind:
-                raise MeterError(
-                    "a component cannot be metered here", hint="leave --require-meter out to store it as unknown"
-                )
+            if self.subject.require_meter:
+                self._meter.require()
             self._run = self._describe(git_commit, git_dirty)
             self._put([self._run])
             self._write()
@@ -120,6 +119,8 @@ class Tracker:
         atexit.register(self.finish, "failed", "left open")
         if not self._quiet:
             self._say(self.opening())
+        if ignored := energy.ignored_settings():
+            self._once("ignored", ignored)
         return self
 
     def finish(self, status: str = "done", reason: str = "finished") -> None:
@@ -367,6 +368,7 @@ class Tracker:
             meter=meter,
             intensity=subject.intensity,
             versions=self._versions,
+            dependencies_hash=self._dependencies_hash,
             git_commit=git_commit,
             git_dirty=git_dirty,
             command=self._command,
@@ -436,7 +438,7 @@ class Tracker:
     def _say_what_was_wrong(self) -> None:
         meter = self._meter
         if meter.trouble:
-            self._once("meter", f"the meter fell silent: {meter.trouble}; what it missed is unknown")
+            self._once("meter", f"the meter lost something: {meter.trouble}; what it missed is unknown")
         if meter.deaf:
             self._once("deaf", f"whether another run shared this machine is not known: {meter.deaf}")
         if waiting := self.store.unstored():
