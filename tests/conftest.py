@@ -290,7 +290,8 @@ def environment(folder):
     (folder / "site" / "sitecustomize.py").write_text(NO_NETWORK)  # Python runs it in every process that it starts
     own = {"GREENML_STORE": str(folder / "store" / "greenml.duckdb"), "GREENML_CACHE": str(folder / "cache")}
     own |= {"GREENML_DATA": str(folder / "data")}
-    return os.environ | own | {"TMPDIR": str(folder / "tmp"), "PYTHONPATH": str(folder / "site"), "COLUMNS": "80"}
+    path = os.pathsep.join(filter(None, [str(folder / "site"), os.environ.get("PYTHONPATH")]))
+    return os.environ | own | {"TMPDIR": str(folder / "tmp"), "PYTHONPATH": path, "COLUMNS": "80"}
 
 
 def installed(folder, *arguments, check=True):

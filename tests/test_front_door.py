@@ -37,6 +37,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (["--help"], {"duckdb", "rich"}),
         (["train", "--help"], {"duckdb", "rich"}),
+        (["estimate", "--help"], {"duckdb", "rich"}),
         (["train", "cnn", "--no-such-flag"], {"duckdb", "rich"}),
         (["board", "--store", "nowhere/none.duckdb"], {"filelock"}),
     ],
