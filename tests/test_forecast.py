@@ -599,7 +599,7 @@ def test_the_board_says_where_setting_up_was_most_of_it(db, greenml):
 
 
 def test_forecasts_are_as_near_as_they_were():
-    """What `tests/bench_forecast.py` measured over the recorded runs, and a little more; a worse forecast fails here."""
+    """What `tests/bench_forecast.py` measured over the recorded runs, and a little more; what is worse fails here."""
     runs = bench_forecast.recorded()
     figures = {}
     for name, chosen in (("all", runs), ("unhurried", bench_forecast.unhurried(runs))):
