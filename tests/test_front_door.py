@@ -42,6 +42,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["train", "--help"], {"duckdb", "rich"}),
         (["track", "--help"], {"duckdb", "rich"}),
         (["track", "nowhere"], set()),
+        (["estimate", "--help"], {"duckdb", "rich"}),
         (["train", "cnn", "--no-such-flag"], {"duckdb", "rich"}),
         (["board", "--store", "nowhere/none.duckdb"], {"filelock"}),
     ],
