@@ -84,7 +84,8 @@ def track(
         "num_test": num_test,
         "like": like,
     }
-    place = Store(resolve_path(Path(store) if store is not None else None))
+    # Absolute, as programs change their folder.
+    place = Store(resolve_path(Path(store) if store is not None else None).absolute())
     return Tracker(
         subject.resolve(given, place, default_model=_this_program()),
         place,
