@@ -542,6 +542,14 @@ def test_idle_power_is_what_was_measured_or_what_the_models_say_or_nothing():
     assert idle_watts(dict.fromkeys(MODELS, counted["cpu"])) is None
     measured = {"watts": 31.0, "cpu_w": 11.0, "gpu_w": 0.0, "ram_w": 20.0, "source": "measured"}
     assert idle_watts(MODELS, measured) == measured
+    partly = {"watts": None, "cpu_w": 11.0, "gpu_w": 0.0, "ram_w": None, "source": "measured", "method": "RAPL"}
+    assert idle_watts(counted, partly) == {
+        **partly,
+        "watts": 31.0,
+        "ram_w": 20.0,
+        "source": "estimated",
+        "method": "RAPL; power models at no load: ram: 20 W model",
+    }
 
 
 def test_everything_that_is_known_of_a_meter_is_described(tmp_path, monkeypatch):

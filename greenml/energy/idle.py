@@ -16,18 +16,30 @@ def idle_watts(
     components: Mapping[str, Component], measured: Mapping[str, object] | None = None
 ) -> dict[str, object] | None:
     """The idle power for the record: `watts` (None where a part is unknown), `cpu_w`, `gpu_w`, `ram_w`, where they are
-    from. What was measured wins; a power model says what it gives at no load; None where neither says anything."""
-    if measured:
+    from. What was measured wins; of the rest a power model says what it gives at no load; None where nothing is known.
+    """
+    if measured and measured.get("watts") is not None:
         return dict(measured)
-    watts = {f"{name}_w": 0.0 if part.source is Source.ABSENT else part.idle_w for name, part in components.items()}
-    modelled = [name for name, part in components.items() if part.idle_w is not None]
-    if not modelled:
+    parts = dict[str, float | None]()
+    models = list[str]()
+    for name, part in components.items():
+        found = (measured or {}).get(f"{name}_w")
+        if isinstance(found, int | float):
+            parts[name] = float(found)
+        elif part.source is Source.ABSENT:
+            parts[name] = 0.0
+        else:
+            parts[name] = part.idle_w
+            models += [f"{name}: {part.method}"] if part.idle_w is not None else []
+    if not models and not measured:
         return None
-    known = [value for value in watts.values() if value is not None]
+    known = [watts for watts in parts.values() if watts is not None]
+    methods = [str(measured["method"])] if measured and "method" in measured else []
+    methods += ["power models at no load: " + ", ".join(models)] if models else []
     return {
-        "watts": sum(known) if len(known) == len(watts) else None,
-        **watts,
-        "source": str(Source.ESTIMATED),
-        "method": "power models at no load: " + ", ".join(f"{name}: {components[name].method}" for name in modelled),
-        "measured_at": None,
+        **(measured or {"measured_at": None}),
+        "watts": sum(known) if len(known) == len(parts) else None,
+        **{f"{name}_w": watts for name, watts in parts.items()},
+        "source": str(Source.ESTIMATED if models else Source.MEASURED),
+        "method": "; ".join(methods),
     }
