@@ -124,10 +124,21 @@ def test_a_process_counts_the_gpus_that_cuda_shows_it(monkeypatch, visible, orde
         monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
 
     def places(found):
-        return [int(name.partition(":")[0]) for name in found.names] if found else []
+        return [int(name.partition(":")[0]) for name in found.names]
 
     assert places(nvml.open_counters(visible_only=True)) == counted
     assert places(nvml.open_counters()) == [0, 1, 2]
+
+
+def test_gpus_that_are_all_hidden_are_absent_and_left_to_no_model(no_hardware, monkeypatch):
+    monkeypatch.setattr(nvml, "open_counters", lambda **_: nvml.NvmlCounters(None, [], []))
+    asked = []
+    sensor = MachineSensor("CodeCarbon", lambda wanted: asked.append(wanted) or models(wanted), visible_only=True)
+    sensor.start()
+
+    assert asked == [{"cpu", "ram"}]
+    assert sources(sensor)["gpu"] == "absent"
+    assert sensor.read().joules["gpu"] == 0
 
 
 # A machine made of several

@@ -136,7 +136,9 @@ class MachineSensor:
         except SensorError as error:
             known["gpu"] = Component(Source.UNKNOWN, str(error))
         else:
-            if counters:
+            if counters and not counters.num_gpus:
+                known["gpu"] = Component(Source.ABSENT, "no GPU that CUDA shows this process")
+            elif counters:
                 self._add(nvml.NvmlSensor(counters), known)
 
     def _add_model(self, model: Sensor, known: dict[str, Component], left: frozenset[str]) -> None:

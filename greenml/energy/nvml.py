@@ -78,7 +78,7 @@ class NvmlSensor:
 
 
 def open_counters(*, visible_only: bool = False) -> NvmlCounters | None:
-    """The counters of this machine's GPUs; None where it has no NVIDIA GPU.
+    """The counters of this machine's GPUs; None where it has no NVIDIA GPU, none of them where all are left out.
 
     `visible_only` leaves out those that CUDA_VISIBLE_DEVICES hides from this process, where it says so without doubt:
     by unique id, or by number where CUDA counts as NVML does (CUDA_DEVICE_ORDER=PCI_BUS_ID, or all of one kind).
@@ -109,7 +109,7 @@ def open_counters(*, visible_only: bool = False) -> NvmlCounters | None:
     )
     if without := counters.faults():
         raise NoCounterError(f"no energy counter on GPU {next(iter(without.values()))}")
-    return counters if counters.num_gpus else None
+    return counters if handles else None
 
 
 def _visible(names: Sequence[str], ids: Sequence[str]) -> Sequence[int]:
