@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import bench_forecast
+import bench_meter
 import bench_store
 import bench_stress
 import numpy as np
@@ -59,6 +60,7 @@ def main() -> None:
         figures = [
             *bench_loop(Path(folder)),
             *bench_boundary(),
+            *bench_meter.bench(),
             bench_allocator(),
             *bench_store.bench(Path(folder)),
             *bench_stress.bench(Path(folder)),

@@ -55,9 +55,10 @@ def test_a_run_of_one_process_says_so_and_costs_less_than_the_machine(here, rows
         assert 0 < phase["ram_j"] < 10 * seconds
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
 @pytest.mark.parametrize("meter", ["counterz", "replay", "replay:none.csv"])
-def test_a_meter_that_is_not_there_ends_it_before_it_begins(here, meter):
-    code, _, said = here(*TRAIN, "--meter", meter)
+def test_a_meter_that_is_not_there_ends_it_before_it_begins(here, meter, more):
+    code, _, said = here(*TRAIN, *more, "--meter", meter)
 
     assert code == 2
     assert said.count("\n") == 2

@@ -91,7 +91,8 @@ def _train(
     from greenml.energy import survey
 
     segment = job.past.segment if job.past else 0
-    metering = energy.open_meter(job.run_id, segment=segment, settings=survey.settings(job.config, store))
+    settings = energy.settings_of(job.config, idle=store.idle(survey.machine))
+    metering = energy.open_meter(job.run_id, segment=segment, settings=settings)
     screen.note(f"run {job.run_id} · {job.intensity.note}")
     if ignored := energy.ignored_settings():
         screen.note(ignored, always=True)

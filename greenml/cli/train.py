@@ -178,9 +178,10 @@ def train(
             jobs.carry_out(resuming.take_up(place, run_id, given), place, folder, quiet=quiet, json=json)
         return
     asked = configs.resolve(flags, config)
-    from greenml import grid, trackers
+    from greenml import energy, grid, trackers
 
     trackers.check(asked.log)
+    energy.open_meter("", settings=energy.settings_of(asked))  # a mistyped name is said before anything begins
     intensity = grid.resolve(asked.region, pue=asked.pue)
     if dry_run:
         _show_plan(asked, intensity, place, json=json)

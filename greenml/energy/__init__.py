@@ -2,9 +2,19 @@
 
 from greenml.energy.meter import Meter
 from greenml.energy.sensor import Component, Reading, Sensor, SensorError
-from greenml.energy.settings import Settings
+from greenml.energy.settings import Settings, settings_of
 
-__all__ = ["Component", "Meter", "Reading", "Sensor", "SensorError", "Settings", "ignored_settings", "open_meter"]
+__all__ = [
+    "Component",
+    "Meter",
+    "Reading",
+    "Sensor",
+    "SensorError",
+    "Settings",
+    "ignored_settings",
+    "open_meter",
+    "settings_of",
+]
 
 
 def open_meter(run_id: str, *, segment: int = 0, settings: Settings | None = None) -> Meter:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from greenml import environment
 from greenml.energy import rapl
@@ -17,9 +17,8 @@ from greenml.energy.sensor import SensorError
 from greenml.energy.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from greenml.config import Config
     from greenml.energy.sensor import Component
 
 NVIDIA, AMD = "0x10de", "0x1002"
@@ -75,29 +74,6 @@ class Gpus:
 def machine(gpus: Gpus | None = None) -> str:
     """12 hex digits by which the store knows this machine."""
     return environment.machine(environment.hardware(), list((gpus or nvidia_gpus()).names))
-
-
-class IdleRows(Protocol):
-    """Where measurements of idle power are kept: a store."""
-
-    def rows(self, sql: str) -> Sequence[object]:
-        """What a query answers."""
-
-    def idle(self, machine: str) -> dict[str, object] | None:
-        """What was measured of a machine last."""
-
-
-def settings(config: Config, kept: IdleRows) -> Settings:
-    """How a run of `config` is metered on this machine, with the idle power that `greenml doctor` has measured."""
-    # Asking for GPUs may take a second: only where there is something to be found.
-    was_measured = kept.rows("select 1 as one from idle_rows limit 1")
-    return Settings(
-        meter=config.meter,
-        scope=config.scope,
-        tdp_w=config.tdp,
-        interval_s=config.sampling_interval,
-        idle=kept.idle(machine()) if was_measured else None,
-    )
 
 
 def processor() -> Finding:

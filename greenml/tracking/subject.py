@@ -73,7 +73,7 @@ def resolve(given: Mapping[str, Any], store: Store, *, default_model: str) -> Su
     `num_test` and `like` (a run with the same data and split); None is not said.
     """
     from greenml import grid
-    from greenml.energy import survey
+    from greenml.energy import settings_of, survey
 
     said = _from_environment() | _told(given)
     for key, least in (("num_classes", 2), ("num_val", 1), ("num_test", 1)):
@@ -95,7 +95,7 @@ def resolve(given: Mapping[str, Any], store: Store, *, default_model: str) -> Su
         goal=goal,
         data=data,
         intensity=grid.resolve(config.region, pue=config.pue),
-        settings=survey.settings(config, store),
+        settings=settings_of(config, idle=store.idle(survey.machine)),
         require_meter=config.require_meter,
         config=resolved | ({"like": said["like"]} if said.get("like") else {}),
     )
