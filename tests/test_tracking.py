@@ -548,6 +548,16 @@ def test_what_cannot_be_tracked_is_two_lines(track, replayed, arguments, code, e
     assert not replayed.path.exists()
 
 
+def test_the_meter_is_the_one_that_is_asked_for(here):
+    Path("watts.csv").write_text("seconds,cpu_w,gpu_w,ram_w\n0,10,0,2\n")
+    asked = ("--meter", "replay:watts.csv", "--pue", "1.5", "--region", "IN", "--sampling-interval", "0.5")
+    code, out, _ = here("track", "-q", "--json", *asked, "--dataset", "x", "--", "sleep", "0.5")
+    [row] = json.loads(out)
+    assert (code, row["gpu_source"], row["pue"]) == (0, "absent", 1.5)
+    assert row["energy_kwh"] * 3.6e6 == pytest.approx(12 * row["duration_s"], rel=1e-3)
+    assert row["co2_g"] == pytest.approx(row["energy_kwh"] * 1.5 * 713.441, rel=1e-4)
+
+
 def test_a_component_that_must_be_metered(track, replayed, monkeypatch):
     from greenml.energy import Meter
     from greenml.energy.replay import ReplaySensor

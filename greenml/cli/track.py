@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -152,11 +153,12 @@ def track(
         sums_up=False,
     )
     ended = commands.run(command, tracker, metrics_file=metrics_file)
-    if json:
-        console.print_json(place.rows("from leaderboard where run_id = ?", [tracker.id]))
-    elif not quiet and place.rows("select 1 from runs where run_id = ?", [tracker.id]):
-        known = runs.everything(place, tracker.id)
-        console.err().print(console.facts([("ended", f"{ended.status}, {ended.reason}"), *runs.headline(known)]))
+    with suppress(KeyboardInterrupt):  # the program has ended, and its exit code stands
+        if json:
+            console.print_json(place.rows("from leaderboard where run_id = ?", [tracker.id]))
+        elif not quiet and place.rows("select 1 from runs where run_id = ?", [tracker.id]):
+            known = runs.everything(place, tracker.id)
+            console.err().print(console.facts([("ended", f"{ended.status}, {ended.reason}"), *runs.headline(known)]))
     raise typer.Exit(ended.exit_code)
 
 

@@ -4,7 +4,16 @@ from greenml.energy.meter import Meter
 from greenml.energy.sensor import Component, Reading, Sensor, SensorError
 from greenml.energy.settings import Settings
 
-__all__ = ["Component", "Meter", "Reading", "Sensor", "SensorError", "Settings", "ignored_settings", "open_meter"]
+__all__ = [
+    "Component",
+    "Meter",
+    "Reading",
+    "Sensor",
+    "SensorError",
+    "Settings",
+    "ignored_settings",
+    "open_meter",
+]
 
 
 def open_meter(run_id: str, *, segment: int = 0, settings: Settings | None = None) -> Meter:
