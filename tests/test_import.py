@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import STARTED_AT, make_phase, make_run, record, records
 
+from greenml.exchange import Options, survey
 from greenml.records import Source
 
 if TYPE_CHECKING:
@@ -318,15 +319,14 @@ def test_where_kind_and_rows_disagree_nothing_comes_in(db: Store, greenml: Green
         ("emissions,energy_kwh,duration\n1,0.1,10\n".encode("utf-16"), " is no text"),
     ],
 )
-def test_a_spoilt_file_is_two_lines(db: Store, greenml: Greenml, tmp_path: Path, text: str | bytes, error: str) -> None:
+def test_a_spoilt_file_is_named_with_a_way_out(tmp_path: Path, text: str | bytes, error: str) -> None:
     file = tmp_path / "emissions.csv"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    code, what, hint = refused(greenml, str(file))
-    assert what.startswith(str(file))
-    assert error in what
-    assert hint
-    assert code == (2 if "summary" in error else 5)
-    assert db.rows("from runs") == []
+    [found] = survey([file], Options())
+    assert found.trouble
+    assert (found.runs, str(found.trouble).startswith(str(file)), error in str(found.trouble)) == ([], True, True)
+    assert found.trouble.hint
+    assert found.trouble.exit_code == (2 if "summary" in error else 5)
 
 
 def test_a_last_line_that_codecarbon_did_not_finish(greenml: Greenml, tmp_path: Path) -> None:
@@ -479,6 +479,7 @@ def test_said_to_be_like_a_run_it_is_ranked_beside_it(db: Store, greenml: Greenm
     assert greenml("import", file, "--like", "aaa", "--accuracy", "95")[0] == 0
     own, foreign = db.rows("from leaderboard order by rank desc")
     assert (own["rank"], foreign["rank"], foreign["contest"] == own["contest"]) == (2, 1, True)
+    assert f"on their importer's word: cnn {foreign['run_id'][:8]}\n" in greenml("board")[2]
     assert foreign["acc_per_kwh"] == pytest.approx(95 / 3.523348856858752e-05, rel=1e-9)
     [run] = db.rows("from runs where kind = 'import'")
     assert (run["dataset"], run["num_classes"], run["test_count"], run["test_correct"]) == ("digits", 10, 360, 342)
@@ -508,9 +509,9 @@ def test_a_run_may_be_judged_by_something_else(db: Store, greenml: Greenml) -> N
     assert (run["metric"], run["goal"], run["value"]) == ("skill", "max", 0.4)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error"),
-    [
+def test_what_cannot_be_said(db: Store, greenml: Greenml) -> None:
+    record(db, A, [0.9], [1e5])
+    for arguments, error in (
         (["--metric", "skill=1", "--dataset", "d"], "is more skill better, or less?"),
         (["--metric", "mae", "--dataset", "d"], "--metric mae: not NAME=VALUE"),
         (["--metric", "mae=nan", "--dataset", "d"], "--metric mae=nan: not NAME=VALUE"),
@@ -522,12 +523,9 @@ def test_a_run_may_be_judged_by_something_else(db: Store, greenml: Greenml) -> N
         (["--like", "zzz"], "no run starts with `zzz`"),
         (["--like", "aaa", "--dataset", "mnist"], f"run {A} is on digits, not mnist"),
         (["--run", "nobody"], "no run there begins with `nobody`"),
-    ],
-)
-def test_what_cannot_be_said(db: Store, greenml: Greenml, arguments: list[str], error: str) -> None:
-    record(db, A, [0.9], [1e5])
-    code, what, hint = refused(greenml, str(GOLDEN / "emissions.csv"), *arguments)
-    assert (code, what.startswith(error), bool(hint)) == (2, True, True)
+    ):
+        code, what, hint = refused(greenml, str(GOLDEN / "emissions.csv"), *arguments)
+        assert (code, what.startswith(error), bool(hint)) == (2, True, True), (arguments, what)
 
 
 def test_one_accuracy_is_of_one_run(greenml: Greenml) -> None:
