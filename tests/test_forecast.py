@@ -355,6 +355,11 @@ def test_an_old_history_is_used_and_said_to_be_stale(db):
     assert forecasts.basis(forecasts.before(db, asked(), config, WORLD)).endswith("(bbbbbbbb, aaaaaaaa), 3 days old")
 
 
+def test_what_cannot_be_counted_is_said_not_to_be():
+    assert "cannot be counted" in forecasts.unknown(asked(flops_per_sample=None))
+    assert forecasts.unknown(asked()).endswith("greenml estimate cnn --dataset digits --calibrate")
+
+
 def test_budgets_come_from_the_config():
     config = configs.validate({"model": "cnn", "time_budget": "1m", "energy_budget": "1Wh", "carbon_budget": "0.1g"})
 

@@ -78,7 +78,7 @@ def estimate(
     if flags["json"]:
         console.print_json([forecasts.row(made, run, asked, intensity)])
     elif made is None:
-        console.say(forecasts.unknown(asked))
+        console.say(forecasts.unknown(run))
     else:
         console.out().print(console.facts(forecasts.in_words(made, intensity)))
 
@@ -125,7 +125,7 @@ def remembered(
     from greenml.cli import forecasts
 
     if made is None or made.energy_j is None:
-        raise UsageError("nothing to estimate it from", hint=forecasts.unknown(config))
+        raise UsageError("nothing to estimate it from", hint=forecasts.unknown(run))
     if accuracy is not None and not 0 < accuracy <= 100:
         raise UsageError(f"--accuracy {accuracy:g} is no accuracy", hint="85 and 0.85 both mean 85 %")
     run_id = new_run_id()

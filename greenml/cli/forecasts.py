@@ -125,18 +125,20 @@ def planned(setup: Setup) -> dict[str, Any]:
     return {**setup.facts, "run_id": "", "scope": setup.config.scope, "config": own, "meter": {}}
 
 
-def tell(made: Forecast | None, config: Config, intensity: Intensity) -> None:
+def tell(made: Forecast | None, run: Mapping[str, Any], intensity: Intensity) -> None:
     """On stderr: what it will take and what that rests on, or how to find out."""
     if made is None:
-        console.say(unknown(config))
+        console.say(unknown(run))
     else:
         for label, text in in_words(made, intensity):
             console.say(f"{label:<8}{text}")
 
 
-def unknown(config: Config) -> str:
+def unknown(run: Mapping[str, Any]) -> str:
     """Why there is no forecast, and the command that makes one."""
-    command = shlex.join(["greenml", "estimate", config.model, "--dataset", config.dataset, "--calibrate"])
+    if run["flops_per_sample"] is None:
+        return f"the operations of {run['model']} cannot be counted: there is no forecast before its first epoch"
+    command = shlex.join(["greenml", "estimate", run["model"], "--dataset", run["dataset"], "--calibrate"])
     return f"no history on this machine: run one calibration epoch: {command}"
 
 
@@ -283,7 +285,7 @@ def row(made: Forecast | None, run: Mapping[str, Any], config: Config, intensity
         "run_ids": [*made.run_ids] if made else [],
         "newest_at": made and made.newest_at,
         "is_stale": made and is_stale(made),
-        "unknown": None if made else unknown(config),
+        "unknown": None if made else unknown(run),
     }
 
 

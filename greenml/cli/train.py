@@ -257,7 +257,8 @@ def _show_plan(config: Config, intensity: Intensity, store: Store, *, json: bool
     from greenml.cli import forecasts
 
     setup = prepared(config)
-    made = forecasts.before(store, forecasts.planned(setup), setup.config, intensity)
+    run = forecasts.planned(setup)
+    made = forecasts.before(store, run, setup.config, intensity)
     if json:
         plan = {**dataclasses.asdict(setup.config), **setup.facts, "intensity": dataclasses.asdict(intensity)}
         console.print_json([plan | {"forecast": made and made.to_plain()}])
@@ -265,5 +266,5 @@ def _show_plan(config: Config, intensity: Intensity, store: Store, *, json: bool
     flops = format_flops(setup.facts["flops_per_sample"])
     console.say(intensity.note)
     console.say(f"{setup.facts['num_parameters']:,} parameters, {flops} a sample; nothing is trained or stored")
-    forecasts.tell(made, config, intensity)
+    forecasts.tell(made, run, intensity)
     print(configs.dump(setup.config), end="")

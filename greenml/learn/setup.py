@@ -69,7 +69,7 @@ def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice
     model, stem = models.create(config.model, model_args=config.model_args, **shape)
     flops = flops_per_sample(model, shape["in_chans"], shape["image_size"])
     if flops is None:
-        yield Notice(text=f"the operations of {config.model} cannot be counted: no forecast before its first epoch")
+        yield Notice(text=f"the operations of {config.model} cannot be counted")
     probe_batch, _ = next(batches.evaluation_batches(train, precision.PROBE_BATCH))
     choice = precision.choose(config.precision, device, model, probe_batch)
     if choice.why:
