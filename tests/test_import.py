@@ -353,6 +353,7 @@ def test_a_tree_says_model_country_season_and_run(db: Store, greenml: Greenml, t
     root = tmp_path / "Results" / "emissions"
     plain(root / "DLinear" / "India" / "summer" / "r1_emissions.csv", (0.5, 1, 100))
     plain(root / "DLinear" / "IN" / "winter" / "r1_emissions.csv", (0.5, 1, 100))
+    plain(root / "DLinear" / "IN" / "winter" / "r3_emissions.csv", (0.5, 1, 100))
     plain(root / "TFT" / "Germany" / "r2_emissions.csv", (0.4, 1, 100), columns="emissions,energy_consumed,duration")
     (root / "TFT" / "Germany" / "broken_emissions.csv").write_text("emissions,energy_kwh,duration\n1,x,2\n")
     (root / "notes.csv").write_text("a,b\n1,2\n")
@@ -362,10 +363,11 @@ def test_a_tree_says_model_country_season_and_run(db: Store, greenml: Greenml, t
         assert (code, "broken_emissions.csv, line 2: energy_kwh is `x`" in err) == (
             (0, False) if folder.name == "DLinear" else (5, True)
         )
-    found = db.rows("select model, country, season, name, co2_g from leaderboard order by model, season")
+    found = db.rows("select model, country, season, name, co2_g from leaderboard order by model, season, name")
     assert [tuple(row.values()) for row in found] == [
         ("DLinear", "India", "summer", "r1", 500.0),
         ("DLinear", "India", "winter", "r1", 500.0),
+        ("DLinear", "India", "winter", "r3", 500.0),
         ("TFT", "Germany", "unknown", "r2", 400.0),
     ]
     assert "left alone, as nothing that greenml imports" in greenml("import", str(root))[2]

@@ -246,11 +246,15 @@ def told(
 
 
 def identity(first: Row, label: str | None, where: Where) -> tuple[str, ...]:
-    """The id that CodeCarbon gave the run; in a plain table, its first row and whose run it is."""
+    """The id that CodeCarbon gave the run; in a plain table, its first row and whose run it is.
+
+    Without a time, two runs may begin with the same rounded figures: then their names in a tree tell them apart.
+    """
     if label:
         return ("codecarbon", label)
+    name = "" if first.ended_at else where.name or ""
     figures = [f"{name}={value}" for name, value in sorted(first.cells.items()) if value]
-    return ("table", where.model or "", where.country or "", where.season or "", *figures)
+    return ("table", where.model or "", where.country or "", where.season or "", name, *figures)
 
 
 def pue_of(path: Path, rows: Sequence[Row], options: Options) -> float | None:
