@@ -611,10 +611,10 @@ def test_forecasts_are_as_near_as_they_were():
         errors = bench_forecast.after_epochs(chosen)
         figures[name] = statistics.median(errors.energy), bench_forecast.p95(errors.energy)
         assert statistics.median(errors.energy) < statistics.median(errors.linear) / 3
-        assert statistics.mean(errors.inside) > 0.8
+        assert statistics.mean(errors.inside) > (0.75 if name == "all" else 0.85)
     steady = bench_forecast.after_epochs(bench_forecast.steady(runs))
 
-    assert len(runs) >= 27
+    assert len(runs) >= 34
     assert len(steady.energy) >= 10
     assert figures["all"][0] < 0.045
     assert figures["unhurried"][0] < 0.04
