@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -598,15 +599,20 @@ def test_the_board_says_where_setting_up_was_most_of_it(db, greenml):
 
 
 def test_forecasts_are_as_near_as_they_were():
-    """What was measured over the recorded runs, on a machine that others used, too; a worse forecast fails here."""
-    errors = bench_forecast.after_epochs(bench_forecast.recorded())
+    """What `tests/bench_forecast.py` measured over the recorded runs, and a little more; what is worse fails here."""
+    runs = bench_forecast.recorded()
+    figures = {}
+    for name, chosen in (("all", runs), ("unhurried", bench_forecast.unhurried(runs))):
+        errors = bench_forecast.after_epochs(chosen)
+        figures[name] = statistics.median(errors.energy), bench_forecast.p95(errors.energy)
+        assert statistics.median(errors.energy) < statistics.median(errors.linear) / 3
+        assert statistics.mean(errors.inside) > 0.8
+    steady = bench_forecast.after_epochs(bench_forecast.steady(runs))
 
-    assert len(errors.energy) >= 20
-    assert bench_forecast.statistics.median(errors.energy) < 0.05
-    assert bench_forecast.p95(errors.energy) < 0.20
-    assert bench_forecast.statistics.median(errors.energy) < bench_forecast.statistics.median(errors.linear) / 2
-    assert bench_forecast.statistics.mean(errors.inside) > 0.8
-    calm = bench_forecast.after_epochs(bench_forecast.steady(bench_forecast.recorded()))
-    assert len(calm.energy) >= 10
-    assert bench_forecast.statistics.median(calm.energy) < 0.05
-    assert bench_forecast.p95(calm.energy) < 0.10
+    assert len(runs) >= 27
+    assert len(steady.energy) >= 10
+    assert figures["all"][0] < 0.045
+    assert figures["unhurried"][0] < 0.04
+    assert figures["unhurried"][1] < 0.16
+    assert statistics.median(steady.energy) < 0.03
+    assert bench_forecast.p95(steady.energy) < 0.08

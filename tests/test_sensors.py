@@ -551,16 +551,19 @@ def test_idle_power_is_what_was_measured_or_what_the_models_say_or_nothing():
     counted = MODELS | {"cpu": Component(Source.MEASURED, "RAPL energy counter", 0.001)}
     assert (idle_watts(counted)["watts"], idle_watts(counted)["ram_w"]) == (None, 20.0)
     assert idle_watts(dict.fromkeys(MODELS, counted["cpu"])) is None
-    measured = {"watts": 31.0, "cpu_w": 11.0, "gpu_w": 0.0, "ram_w": 20.0, "source": "measured"}
-    assert idle_watts(MODELS, measured) == measured
-    partly = {"watts": None, "cpu_w": 11.0, "gpu_w": 0.0, "ram_w": None, "source": "measured", "method": "RAPL"}
-    assert idle_watts(counted, partly) == {
-        **partly,
-        "watts": 31.0,
-        "ram_w": 20.0,
-        "source": "estimated",
-        "method": "RAPL; power models at no load: ram: 20 W model",
-    }
+
+
+def test_idle_power_is_measured_where_a_counter_counts_and_modelled_where_a_model_does():
+    """A desktop's memory has no counter; and what was measured by a counter is not taken off a model's total."""
+    counted = MODELS | {"cpu": Component(Source.MEASURED, "RAPL energy counter", 0.001)}
+    measured = {"watts": None, "cpu_w": 11, "gpu_w": 0.0, "ram_w": None, "method": "RAPL", "measured_at": "2026-03-01"}
+
+    mixed = idle_watts(counted, measured)
+    assert (mixed["watts"], mixed["cpu_w"], mixed["ram_w"]) == (31.0, 11.0, 20.0)
+    assert (mixed["source"], mixed["measured_at"]) == ("estimated", "2026-03-01")
+    assert idle_watts(MODELS, measured) == idle_watts(MODELS)
+    whole = dict.fromkeys(("cpu", "ram"), counted["cpu"]) | {"gpu": MODELS["gpu"]}
+    assert idle_watts(whole, measured | {"ram_w": 3.0})["source"] == "measured"
 
 
 def test_everything_that_is_known_of_a_meter_is_described(tmp_path, monkeypatch):
@@ -573,7 +576,7 @@ def test_everything_that_is_known_of_a_meter_is_described(tmp_path, monkeypatch)
         meter.wait_until_ready()
         described = meter.describe()
     assert described["meter"] == "replay of watts.csv"
-    assert (described["scope"], described["interval_s"], described["idle"]) == ("machine", 0.5, idle)
+    assert (described["scope"], described["interval_s"], described["idle"]) == ("machine", 0.5, None)
     assert (described["gpus"], described["ignored"]) == ([], [])
     assert described["cpu"] == {
         "source": "estimated",

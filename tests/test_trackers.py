@@ -275,6 +275,7 @@ def test_mlflow_has_what_the_store_has(mlflow_at, db):
     assert (params["model"], params["lr"], params["num_parameters"]) == ("cnn", "0.001", "620362")
     assert params["energy.cpu.source"], params["energy.cpu.tdp_w"] == ("estimated", "8")
     assert (params["grid.g_per_kwh"], params["grid.level"], params["grid.pue"]) == ("475.0", "world", "2.0")
+    assert "grid.country" not in params
     assert (params["grid.year"], params["grid.source"], params["energy.scope"]) == ("2023", "CodeCarbon", "machine")
     assert (params["hardware.cpu"], params["versions.torch"]) == ("a CPU", "2.15.0")
     assert (tags["greenml.run_id"], tags["greenml.tags"], tags["mlflow.note.content"]) == (run_id, "a, b c", "a note")
@@ -807,17 +808,23 @@ print(sorted({"mlflow", "wandb"} & {name.partition(".")[0] for name in sys.modul
 
 def test_runs_that_are_stored_can_be_logged_later(probe, db, greenml):
     a, b = new_run_id(), new_run_id()
-    record(db, a, [0.5, 0.75], [3600.0, 7200.0], name="first")
+    judged: dict = {"metric": "mae", "goal": "min"}
+    db.write([
+        make_run(a, name="first", **judged),
+        *(make_phase(a, epoch, epoch=epoch) for epoch in (1, 2)),
+        *(make_epoch(a, epoch, value=0.5) for epoch in (1, 2)),
+        make_metric(a, 0),  # stands in its epoch already
+        make_metric(a, 1, name="r2", value=0.9),
+        make_end(a, value=0.5, **judged),
+    ])  # fmt: skip
     record(db, b, [0.5], [3600.0], name="second", started_at=STARTED_AT + timedelta(days=1))
-    db.write([make_metric(a, 0, name="mae")])
-
     assert greenml("runs", "log", "--to", "probe") == (0, "", "probe: here\nprobe: here\n")
     assert probe.read_text().splitlines() == [
         f"begin {a} first 3",
-        "epoch 1 0.5 2026-03-01 12:00:10",
-        "epoch 2 0.75 2026-03-01 12:00:20",
-        "metric mae 0.5",
-        "end done 0.003",
+        "epoch 1 0.9 2026-03-01 12:00:20",
+        "metric r2 0.9",
+        "epoch 2 0.9 2026-03-01 12:00:30",
+        f"end done {200 / 3.6e6}",
         f"begin {b} second 3",
         "epoch 1 0.5 2026-03-01 12:00:10",
         "end done 0.001",

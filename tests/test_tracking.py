@@ -281,6 +281,18 @@ def test_a_program_logs_what_it_learns_and_gets_what_it_used(replayed, capsys):
     assert f"run {run.id}: energy" in said.err
 
 
+@pytest.mark.parametrize("begin", [lambda run: run.log(epoch=0), lambda run: run.begin_epoch()])
+def test_set_up_can_be_left_out_of_the_first_epoch(replayed, begin):
+    with greenml.track(dataset="x", quiet=True) as run:
+        time.sleep(0.2)
+        begin(run)
+        time.sleep(0.02)
+        run.log(epoch=1, accuracy=0.5)
+    epoch = only(replayed, "from epochs")
+    assert epoch["epoch"] == 1
+    assert epoch["energy_j"] < 12 * 0.2 < epoch["energy_total_j"]
+
+
 @pytest.mark.parametrize(
     ("error", "status", "reason"),
     [
@@ -333,6 +345,33 @@ def test_a_store_that_breaks_breaks_no_training(replayed, capsys, monkeypatch):
     replayed.check()
     assert only(replayed, "from runs")["status"] == "done"
     assert len(replayed.rows("from epochs")) == 2
+
+
+def test_a_program_may_change_its_folder_and_fork(replayed, monkeypatch, capfd):
+    Path("elsewhere").mkdir()
+    with greenml.track(dataset="x", store="here.duckdb", quiet=True) as run:
+        monkeypatch.chdir("elsewhere")
+        if (child := os.fork()) == 0:
+            run.log(accuracy=1)
+            run.finish()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        run.log(test_accuracy=0.5)
+    assert only(Store(Path("../here.duckdb")), "from runs")["test_accuracy"] == 0.5
+    assert list(Path().iterdir()) == []
+    assert "by a process it forked" in capfd.readouterr().err
+
+
+def test_a_run_that_is_left_open_ends_with_its_process(replayed):
+    code = """
+from greenml import energy, track
+from greenml.energy.replay import ReplaySensor
+energy.open_meter = lambda run_id, settings: energy.Meter(ReplaySensor(), run_id=run_id)
+track(dataset="x", quiet=True).start().log(rmse=1)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    row = only(replayed, "from runs")
+    assert (row["status"], row["stop_reason"], row["value"]) == ("failed", "left open", 1.0)
 
 
 def test_two_at_a_time_are_both_marked(replayed):
@@ -441,6 +480,19 @@ def test_a_program_is_run_as_it_is_and_its_figures_are_read(track, replayed, mon
     assert err.count('`{"broken` is no JSON object') == 1
     assert "1.50 (less is better)" in err
     assert only(replayed, "from artifacts")["path"] == f"runs/{row['run_id']}/metrics.jsonl"
+
+
+def test_a_program_inside_another_run_has_its_own_figures(track, replayed, monkeypatch, tmp_path):
+    write = """echo '{"mae": 2}' >> "$GREENML_METRICS" """
+    monkeypatch.setenv("GREENML_METRICS", str(tmp_path / "mine.jsonl"))
+    track("-q", "--", "sh", "-c", write)
+    assert (tmp_path / "mine.jsonl").read_text() == '{"mae": 2}\n'
+    assert replayed.rows("from artifacts") == []
+    monkeypatch.setenv("GREENML_RUN_ID", "b" * 12)
+    err = track("--", "sh", "-c", write)[2]
+    assert (tmp_path / "mine.jsonl").read_text() == '{"mae": 2}\n'
+    assert "inside run bbbbbbbbbbbb" in err
+    assert [row["value"] for row in replayed.rows("from runs")] == [2.0, 2.0]
 
 
 def test_a_pipeline_keeps_its_streams_and_its_exit_code(track, replayed):
@@ -570,6 +622,7 @@ def test_kill_9_leaves_a_crashed_run_with_what_it_had(tmp_path):
     assert row["epochs"] >= 4
     known_s = sum((phase["ended_at"] - phase["started_at"]).total_seconds() for phase in store.rows("from phases"))
     assert known_s > 1.5
+    assert only(store, "select count(*) as n from phases where name = 'program'")["n"] >= 2
     assert store.rows("select name from phases order by seq desc limit 1") == [{"name": "lost"}]
 
 

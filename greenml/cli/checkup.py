@@ -138,7 +138,7 @@ def _keep(report: Report, db: Store, health: Health, machine: str, measured: Bas
                 components=measured.components(),
             )
         # A store of an older greenml would be brought up to date for it.
-        kept = db.idle(machine) if measured or health.num_runs is not None else None
+        kept = db.idle(lambda: machine) if measured or health.num_runs is not None else None
     except StoreError as error:
         report.add_error("Idle power", "kept", error)
         return
@@ -248,7 +248,8 @@ def _software(report: Report, gpus: Gpus) -> None:
     report.add("Software", "versions", State.WORKS, text)
     built = f"torch {build[0]} is built for {f'CUDA {built_for}' if built_for else 'CPUs'}" if build else ""
     if not build:
-        report.add("Software", "torch", State.BROKEN, "not installed", "$ pip install torch torchvision")
+        text = "not installed: `greenml train` needs it"
+        report.add("Software", "torch", State.LIMITED, text, "$ pip install torch torchvision")
     elif not gpus.names:
         report.add("Software", "CUDA", State.ABSENT, f"no NVIDIA GPU that answers; {built}")
     elif built_for:

@@ -15,7 +15,7 @@ from greenml.cli.board import energy, parse_target
 from greenml.cli.options import LIMIT, JsonOption, StoreOption
 from greenml.cli.share import said as say_merged
 from greenml.console import Column, counted, figure
-from greenml.errors import DataError, UsageError
+from greenml.errors import DataError, GreenMLError, UsageError
 from greenml.exchange import metrics as tables
 from greenml.goals import goal_of, parse
 from greenml.records import Phase, Run, Source
@@ -139,16 +139,18 @@ def import_runs(
         raise UsageError(f"no run there begins with `{run}`", hint="--dry-run --json shows what there is")
     refuse_one_for_all(found, said)
     brought = prepared(db, found, said, told_beside(found, metrics))
+    refuse_without_data(brought, said)
     if not dry_run and any(one.comes_in for one in brought):
         db.check()
         db.replace([record for one in brought if one.comes_in for record in one.records])
-    rows = [*shown(files, brought), *own_exports(files, db, dry_run=dry_run)]
+    exports, troubles = own_exports(files, db, dry_run=dry_run)
+    rows = [*shown(files, brought), *exports]
     if json:
         console.print_json(rows)
     elif rows:
         console.out().print(console.table(COLUMNS, rows[:LIMIT]))
         explain(rows, brought, dry_run=dry_run)
-    refuse_the_rest(files)
+    refuse_the_rest(files, troubles)
 
 
 def judged(metric: str | None, accuracy: str | None) -> Row:
@@ -192,7 +194,12 @@ def refuse_one_for_all(found: Sequence[Foreign], said: Said) -> None:
         raise UsageError(
             f"{flag} is of one run, and there are {len(found)}", hint="--run ID picks one, --metrics FILE tells all"
         )
-    if said.dataset is None:
+
+
+def refuse_without_data(brought: Sequence[Brought], said: Said) -> None:
+    """Runs on who knows what cannot be compared; what was said at an earlier import counts."""
+    if (said.accuracy is not None or said.metric) and any(one.said.dataset is None for one in brought):
+        flag = "--metric" if said.metric else "--accuracy"
         raise UsageError(f"{flag} on what data?", hint="--like RUN, or --dataset NAME")
 
 
@@ -309,37 +316,44 @@ def facts(one: Brought) -> Row:
     }
 
 
-def own_exports(files: Sequence[File], db: Store, *, dry_run: bool) -> list[Row]:
-    """Bring in what greenml exported, or show what would come."""
-    rows = []
+def own_exports(files: Sequence[File], db: Store, *, dry_run: bool) -> tuple[list[Row], list[GreenMLError]]:
+    """Bring in what greenml exported, or show what would come; what is wrong with one is no matter of the others."""
+    rows, troubles = [], []
     for file in files:
-        if not file.export:
+        if not file.export or (db.path.exists() and db.path.samefile(file.path)):
             continue
-        with exchange.staged(file.path, file.export) as (source, unended):
-            listing = source.rows("select * from leaderboard order by started_at, run_id")
-            known = {row["run_id"] for row in db.rows("select run_id from run_rows")}
-            [phases] = source.rows("select count(*) as num from phase_rows")
-        keys = ("run_id", "name", "model", "dataset", "country", "season", "duration_s", "energy_kwh", "known_kwh")
-        rows.append(
-            {
-                "file": str(file.path),
-                "kind": file.export,
-                "rows": phases["num"],
-                "columns": None,
-                "why": "records of greenml: nothing to be guessed",
-                "runs": [
-                    {key: row[key] for key in (*keys, "co2_g", "source")}
-                    | {"state": "known" if row["run_id"] in known else "new"}
-                    for row in listing
-                ],
-            }
-        )
-        if not dry_run:
-            merged, unended = exchange.bring(file.path, file.export, db)
-            say_merged(merged, file.path)
-        for run_id in unended:
-            console.say(f"skipped {run_id}: it had not ended when it was exported; export it again")
-    return rows
+        try:
+            rows.append(own_export(file.path, file.export, db, dry_run=dry_run))
+        except GreenMLError as trouble:
+            if len(files) == 1:
+                raise
+            troubles.append(trouble)
+    return rows, troubles
+
+
+def own_export(path: Path, export: str, db: Store, *, dry_run: bool) -> Row:
+    """A row for an export of greenml, which is brought in unless it is only shown."""
+    with exchange.staged(path, export) as (source, unended):
+        listing = source.rows("select * from leaderboard order by started_at, run_id")
+        known = {row["run_id"] for row in db.rows("select run_id from run_rows")}
+        [phases] = source.rows("select count(*) as num from phase_rows")
+    if not dry_run:
+        say_merged(exchange.bring(path, export, db), path)
+    for run_id in unended:
+        console.say(f"skipped {run_id}: it had not ended when it was exported; export it again")
+    keys = ("run_id", "name", "model", "dataset", "country", "season", "duration_s", "energy_kwh", "known_kwh")
+    return {
+        "file": str(path),
+        "kind": export,
+        "rows": phases["num"],
+        "columns": None,
+        "why": "records of greenml, with nothing to be guessed",
+        "runs": [
+            {key: row[key] for key in (*keys, "co2_g", "source")}
+            | {"state": "known" if row["run_id"] in known else "new"}
+            for row in listing
+        ],
+    }
 
 
 def total(row: Row, name: str) -> float | None:
@@ -390,16 +404,16 @@ def explain(rows: Sequence[Row], brought: Sequence[Brought], *, dry_run: bool) -
         console.say(f"{counted(num, 'run')} stored{known}; greenml board ranks them, greenml runs show RUN tells more")
 
 
-def refuse_the_rest(files: Sequence[File]) -> None:
+def refuse_the_rest(files: Sequence[File], more: Sequence[GreenMLError]) -> None:
     """Name what was left out. What lies in a folder and is nothing of ours is no error, what is spoilt is one."""
     foreign = [str(file.path) for file in files if file.is_foreign]
     if foreign:
-        more = f" and {len(foreign) - MOST_NAMED} more" if len(foreign) > MOST_NAMED else ""
-        console.say(f"left alone, as nothing that greenml imports: {', '.join(foreign[:MOST_NAMED])}{more}")
-    spoilt = [file for file in files if file.trouble and not file.is_foreign]
-    for file in spoilt:
-        console.say(f"skipped {file.trouble}")
-        console.say(f"  hint: {file.trouble.hint if file.trouble else ''}")
+        rest = f" and {len(foreign) - MOST_NAMED} more" if len(foreign) > MOST_NAMED else ""
+        console.say(f"left alone, as nothing that greenml imports: {', '.join(foreign[:MOST_NAMED])}{rest}")
+    spoilt = [*(file.trouble for file in files if file.trouble and not file.is_foreign), *more]
+    for trouble in spoilt:
+        console.say(f"skipped {trouble}")
+        console.say(f"  hint: {trouble.hint}")
     if spoilt:
         raise DataError(
             f"{counted(len(spoilt), 'file')} of {len(files)} could not be imported",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from greenml.config import Config
-    from greenml.energy import Meter, Settings
+    from greenml.energy import Meter
     from greenml.records import Intensity, Stored
     from greenml.run import Past
     from greenml.store import Store
@@ -88,9 +88,11 @@ def _train(
 ) -> tuple[str, GreenMLError | None]:
     """Run it, storing and showing every record; the status it ended with, and the error of a run that failed."""
     from greenml import energy, run
+    from greenml.energy import survey
 
     segment = job.past.segment if job.past else 0
-    metering = energy.open_meter(job.run_id, segment=segment, settings=meter_settings(job.config, idle_power(store)))
+    settings = energy.Settings.of(job.config, idle=store.idle(survey.machine))
+    metering = energy.open_meter(job.run_id, segment=segment, settings=settings)
     screen.note(f"run {job.run_id} · {job.intensity.note}")
     if ignored := energy.ignored_settings():
         screen.note(ignored, always=True)
@@ -132,28 +134,6 @@ def _train(
         if meter.deaf:
             screen.note(f"whether another run shared this machine is not known: {meter.deaf}")
         return status, _missed(meter) if job.config.require_meter else None
-
-
-def meter_settings(config: Config, idle: dict[str, object] | None = None) -> Settings:
-    """How a run of `config` is metered, on a machine whose idle power was measured."""
-    from greenml.energy import Settings
-
-    return Settings(
-        meter=config.meter,
-        scope=config.scope,
-        tdp_w=config.tdp,
-        interval_s=config.sampling_interval,
-        idle=idle,
-    )
-
-
-def idle_power(store: Store) -> dict[str, object] | None:
-    """What this machine draws when nothing runs, as `greenml doctor` has measured; None where it has not."""
-    from greenml.energy import survey
-
-    if not store.rows("select 1 as one from idle_rows limit 1"):  # asking for GPUs may take a second
-        return None
-    return store.idle(survey.machine())
 
 
 def _missed(meter: Meter) -> MeterError | None:

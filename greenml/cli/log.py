@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -61,15 +62,16 @@ def stored(db: Store, run_id: str) -> list[Dated]:
     [row] = db.rows("from runs where run_id = ?", of_run)
     ended = db.rows("select epoch, max(ended_at) as ended_at from phases where run_id = ? group by epoch", of_run)
     ends = {phase["epoch"]: phase["ended_at"] for phase in ended}
-    epochs = [_taken(Epoch, epoch) for epoch in db.rows("from epochs where run_id = ? order by epoch", of_run)]
+    run = _taken(Run, row | {"intensity": intensity_of(row)})
+    epochs = [_taken(Epoch, epoch) for epoch in db.rows("from epochs where run_id = ?", of_run)]
     metrics = [
         _taken(Metric, metric) for metric in db.rows("from metrics where run_id = ? order by segment, seq", of_run)
     ]
-    return [
-        (_taken(Run, row | {"intensity": intensity_of(row)}), None),
-        *((epoch, ends.get(epoch.epoch)) for epoch in epochs),
-        *((metric, None) for metric in metrics),
-    ]
+    # What a run is judged by stands in its epochs, too.
+    known = {(run.metric, epoch.epoch) for epoch in epochs if epoch.value is not None}
+    rows = [*epochs, *(metric for metric in metrics if (metric.name, metric.epoch) not in known)]
+    rows.sort(key=lambda row: math.inf if row.epoch is None else row.epoch)  # W&B takes no step that lies behind
+    return [(run, None), *((row, ends.get(row.epoch)) for row in rows)]
 
 
 def ending(known: dict[str, Any], folder: Path) -> Ending:

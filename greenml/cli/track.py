@@ -17,9 +17,10 @@ MIN_INTERVAL_S, MAX_INTERVAL_S = 1.0, 8.0
 
 EXAMPLES = """\
 \b
-The command's streams, signals and exit code are its own. It finds in its environment:
+The command's streams, signals and exit code are its own. Its environment has
   GREENML_METRICS  a file to which it may append JSON objects, one a line:
                    {"epoch": 1, "val_accuracy": 0.81, "train_loss": 0.6}
+                   {"epoch": 0} leaves what came before out of the first epoch
   GREENML_RUN_ID   the run that it is part of
 It may also write a metrics.json, with the same keys. For example:
   greenml track --model mlp --dataset wine --region IN -- python train.py

@@ -179,9 +179,10 @@ def train(
         return
     asked = configs.resolve(flags, config)
     from greenml import energy, grid, trackers
+    from greenml.energy.meters import open_sensor
 
     trackers.check(asked.log)
-    energy.open_meter("", settings=jobs.meter_settings(asked))  # a mistyped name is said before anything begins
+    open_sensor(energy.Settings.of(asked))  # a mistyped name is said before anything begins
     intensity = grid.resolve(asked.region, pue=asked.pue)
     if dry_run:
         _show_plan(asked, intensity, place, json=json)

@@ -122,9 +122,9 @@ def text_of(path: Path) -> str:
 def pieces_of(text: str) -> list[Piece]:
     """The epochs of a standard log. One that was cut off while it was written is left to its program."""
     found = []
-    begins = [*EPOCH.finditer(text)]
-    for begin, end in zip(begins, [*(match.start() for match in begins[1:]), len(text)], strict=True):
-        part = text[begin.end() : end]
+    for begin in EPOCH.finditer(text):
+        after = EPOCH.search(text, begin.end())
+        part = text[begin.end() : after.start() if after else len(text)]
         lasted = LASTED.search(part)
         powers = {name.lower(): watts(power) for name, power in POWER.findall(part)}
         if not lasted or not powers:

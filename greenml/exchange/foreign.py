@@ -95,7 +95,7 @@ class Foreign:
 
     @property
     def known_j(self) -> float:
-        return sum(self.sum_of(name) or 0.0 for name in COMPONENTS)
+        return sum((piece.cpu_j or 0.0) + (piece.gpu_j or 0.0) + (piece.ram_j or 0.0) for piece in self.pieces)
 
     @property
     def duration_s(self) -> float:

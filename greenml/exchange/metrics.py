@@ -36,11 +36,12 @@ class Told:
     def fits(self, run: Foreign, said: Said) -> bool:
         own: dict[str, list[str | None]] = {
             "model": [said.model or run.model],
-            "country": [said.region or run.country, country_name(said.region or run.country)],
+            "country": [country_name(said.region or run.country)],
             "season": [said.season or run.season or "unknown"],
             "run": [run.name, run.label, run.run_id, run.path.stem],
         }
-        return all(value.casefold() in [str(name).casefold() for name in own[key]] for key, value in self.keys.items())
+        asked = self.keys | ({"country": str(country_name(self.keys["country"]))} if "country" in self.keys else {})
+        return all(value.casefold() in [str(name).casefold() for name in own[key]] for key, value in asked.items())
 
 
 def read(path: Path) -> list[Told]:
@@ -63,7 +64,8 @@ def read(path: Path) -> list[Told]:
 
 def told(path: Path, row: dict[str, Any]) -> Told:
     """One row, wide (a column a figure) or long (name and value)."""
-    row = {str(key).strip().lower(): value for key, value in row.items() if key is not None}
+    row = {str(key).strip(): value for key, value in row.items() if key is not None}
+    row = {key.lower() if key.lower() in (*KEYS, NAME, VALUE, GOAL) else key: value for key, value in row.items()}
     keys = {key: str(row[key]).strip() for key in KEYS if row.get(key) not in (None, "")}
     if NAME in row and VALUE in row:
         named: list[tuple[str, Any, str | None]] = [(str(row[NAME]), row[VALUE], row.get(GOAL) or None)]

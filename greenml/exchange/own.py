@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from greenml.store import Merged, Store
 
 
-def bring(path: Path, export: str, db: Store) -> tuple[Merged, list[str]]:
-    """The runs of an export into `db`, and those that had not ended when it was written. Raises DataError."""
+def bring(path: Path, export: str, db: Store) -> Merged:
+    """The runs of an export into `db`. Raises DataError, and as `merge` does."""
     from greenml.store import Store
 
     if export == STORE:
-        return db.merge(Store(path)), []
-    with staged(path, export) as (source, unended):
-        return db.merge(source), unended
+        return db.merge(Store(path))
+    with staged(path, export) as (source, _):
+        return db.merge(source)
 
 
 @contextmanager
 def staged(path: Path, export: str) -> Iterator[tuple[Store, list[str]]]:
-    """The same as a store of its own for a while: an export is never written to, nor is a store that is only shown."""
+    """An export as a store of its own for a while, and which runs it lacks, as they had not ended. Raises DataError."""
     from greenml.store import Store
 
     with tempfile.TemporaryDirectory(prefix="greenml-") as folder:

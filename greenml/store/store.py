@@ -36,7 +36,7 @@ from greenml.store.rows import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from greenml.records import Stored
@@ -217,10 +217,15 @@ class Store:
         otherwise = f"`{listing}` shows the runs" if known else f"{self.path} has no such runs yet"
         raise UsageError(f"no run starts with `{prefix}`", hint=nearest(prefix, known, otherwise=otherwise))
 
-    def idle(self, machine: str) -> dict[str, object] | None:
-        """What `keep_idle` kept of a machine last, flat and ready for JSON: None where it was never measured."""
+    def idle(self, machine: Callable[[], str]) -> dict[str, object] | None:
+        """What `keep_idle` kept of a machine last, flat and ready for JSON: None where it was never measured.
+
+        Its name is asked for only where something is kept at all: looking for GPUs may take a second.
+        """
+        if not self.rows("select 1 as one from idle_rows limit 1"):
+            return None
         sql = "from idle_rows where machine = ? order by measured_at desc limit 1"
-        for row in self.rows(sql, [machine]):
+        for row in self.rows(sql, [machine()]):
             measured_at = f"{row['measured_at'].isoformat()}Z"
             return {"watts": row["watts"], **row["components"], "seconds": row["seconds"], "measured_at": measured_at}
         return None

@@ -105,8 +105,12 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def without_unknown(values: Mapping[str, Any]) -> dict[str, Any]:
-    """None is unknown, and left out."""
-    return {name: value for name, value in values.items() if value is not None}
+    """None is unknown, and left out, also of what is nested."""
+    return {
+        name: without_unknown(value) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 def _wh(joules: float | None) -> float | None:

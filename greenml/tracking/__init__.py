@@ -84,12 +84,14 @@ def track(
         "num_test": num_test,
         "like": like,
     }
-    place = Store(resolve_path(Path(store) if store is not None else None))
+    # Absolute, as programs change their folder.
+    place = Store(resolve_path(Path(store) if store is not None else None).absolute())
     return Tracker(
         subject.resolve(given, place, default_model=_this_program()),
         place,
         command=environment.command(),
         versions=environment.versions(),
+        dependencies_hash=environment.dependencies_hash(),
         config={"program": dict(config)} if config else {},
         device=device,
         say=_say,

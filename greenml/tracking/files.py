@@ -50,6 +50,10 @@ class JsonLines:
         return found
 
     @property
+    def exists(self) -> bool:
+        return self._path.exists()
+
+    @property
     def has_more(self) -> bool:
         """Whether there is more than one `read` takes."""
         return _size(self._path) > self._offset
@@ -64,6 +68,10 @@ class JsonFile:
         self._known: list[Any] = []
         self.trouble: str | None = None
         """Why what is there now cannot be read."""
+
+    @property
+    def exists(self) -> bool:
+        return self._path.exists()
 
     def read(self) -> list[Figures]:
         """The objects that are new or changed since the last call."""

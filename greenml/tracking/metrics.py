@@ -38,6 +38,11 @@ class Line:
     troubles: dict[str, str] = field(default_factory=dict)
     """What was left out: one sentence for each kind of reason."""
 
+    @property
+    def is_beginning(self) -> bool:
+        """Whether it says no more than that the epochs begin: `{"epoch": 0}`."""
+        return self.epoch == 0 and not self.figures and not self.troubles
+
     def named(self) -> dict[Name, float]:
         """The figures by split and base name."""
         return {parse(name): value for name, value in self.figures.items()}

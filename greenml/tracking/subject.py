@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from greenml import config as configs
-from greenml.energy import Settings
 from greenml.errors import UsageError
 from greenml.tracking import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from greenml.energy import Settings
     from greenml.records import Intensity
     from greenml.store import Store
 
@@ -73,6 +73,7 @@ def resolve(given: Mapping[str, Any], store: Store, *, default_model: str) -> Su
     `num_test` and `like` (a run with the same data and split); None is not said.
     """
     from greenml import grid
+    from greenml.energy import Settings, survey
 
     said = _from_environment() | _told(given)
     for key, least in (("num_classes", 2), ("num_val", 1), ("num_test", 1)):
@@ -94,9 +95,7 @@ def resolve(given: Mapping[str, Any], store: Store, *, default_model: str) -> Su
         goal=goal,
         data=data,
         intensity=grid.resolve(config.region, pue=config.pue),
-        settings=Settings(
-            meter=config.meter, scope=config.scope, tdp_w=config.tdp, interval_s=config.sampling_interval
-        ),
+        settings=Settings.of(config, idle=store.idle(survey.machine)),
         require_meter=config.require_meter,
         config=resolved | ({"like": said["like"]} if said.get("like") else {}),
     )

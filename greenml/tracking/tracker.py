@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from greenml import environment
-from greenml.errors import MeterError
 from greenml.goals import goal_of, parse
 from greenml.records import Artifact, Metric, Run, RunEnd, new_run_id
 from greenml.store import utc_now
@@ -62,6 +61,7 @@ class Tracker:
         *,
         command: str,
         versions: Mapping[str, str],
+        dependencies_hash: str | None = None,
         config: Mapping[str, Any] | None = None,
         device: str | None = None,
         interval_s: float = INTERVAL_S,
@@ -74,6 +74,7 @@ class Tracker:
         self.id = new_run_id()
         self.subject, self.store = subject, store
         self._command, self._versions, self._config = command, dict(versions), dict(config or {})
+        self._dependencies_hash = dependencies_hash
         self._device, self._interval_s, self._say = device, interval_s, say
         self._quiet, self._sums_up = quiet, sums_up
         self._said: set[str] = set()
@@ -81,7 +82,8 @@ class Tracker:
         """The claim on the run, and the meter."""
         self._lock = threading.RLock()
         self._over = threading.Event()
-        self._has_begun = False
+        self._process: int | None = None
+        """Which process it was started in: its forks have neither our threads nor a say."""
         # Behind the lock:
         self._phase: tuple[str, int | None] = (PROGRAM, None)
         self._cut_at = self._written_at = time.monotonic()
@@ -103,10 +105,8 @@ class Tracker:
             self.folder: Path = self._held.enter_context(self.store.claim(self.id))
             git_commit, git_dirty = environment.git()
             self._meter.wait_until_ready()
-            if self.subject.require_meter and self._meter.is_blind:
-                raise MeterError(
-                    "a component cannot be metered here", hint="leave --require-meter out to store it as unknown"
-                )
+            if self.subject.require_meter:
+                self._meter.require()
             self._run = self._describe(git_commit, git_dirty)
             self._put([self._run])
             self._write()
@@ -115,15 +115,17 @@ class Tracker:
         self._cut_at = time.monotonic()
         self._thread = threading.Thread(target=self._work, name="greenml-tracker", daemon=True)
         self._thread.start()
-        self._has_begun = True
+        self._process = os.getpid()
         atexit.register(self.finish, "failed", "left open")
         if not self._quiet:
             self._say(self.opening())
+        if ignored := energy.ignored_settings():
+            self._once("ignored", ignored)
         return self
 
     def finish(self, status: str = "done", reason: str = "finished") -> None:
         """End the run, store all that is left, and let go of the meter. A second call does nothing."""
-        if self._over.is_set() or not self._has_begun:
+        if not self._is_live:
             return
         self._over.set()
         atexit.unregister(self.finish)
@@ -155,6 +157,10 @@ class Tracker:
         else:
             self.finish("failed", f"exception {type(error).__name__}")
 
+    @property
+    def _is_live(self) -> bool:
+        return not self._over.is_set() and self._process == os.getpid()
+
     # -- what a program says ---------------------------------------------------------------------------------------
 
     def log(self, figures: Mapping[str, object] | None = None, /, **named: object) -> None:
@@ -164,19 +170,23 @@ class Tracker:
             run.log({"epoch": 1, "eval/rmse": 3.2})
             run.log(test_accuracy=0.81)
 
-        Accuracies are fractions. What is no finite number is left out and said, never raised.
+        Accuracies are fractions. What is no finite number is left out and said, never raised. An epoch 0 without
+        figures says that the epochs begin here: what came before it is of none.
         """
         self.log_all([{**(figures or {}), **named}])
 
     def log_all(self, several: Sequence[Mapping[str, object]]) -> None:
         """The same for what came at once: epochs among them share what was used since the one before, evenly."""
+        if not self._is_live:
+            self._once("over", "what is logged after the end of a run, or by a process it forked, is not kept")
+            return
         with self._lock:
-            if self._over.is_set():
-                self._once("over", "what is logged after the end of a run is not kept")
-                return
             drafts: dict[int, Draft] = {}
-            for figures in several:
-                self._hear(metrics.read(figures), drafts)
+            for line in map(metrics.read, several):
+                if line.is_beginning and self._first_epoch is None:
+                    self._books.set_apart(self._switch(*self._phase))
+                else:
+                    self._hear(line, drafts)
             if drafts:
                 self._books.end(drafts.values(), self._switch(*self._phase))
 
@@ -192,14 +202,14 @@ class Tracker:
 
     def turn_to(self, name: str = PROGRAM, epoch: int | None = None) -> None:
         """Book under `name` from here on; after the end of the run this does nothing."""
-        with self._lock:
-            if not self._over.is_set():
+        if self._is_live:
+            with self._lock:
                 self._switch(name, epoch)
 
     def begin_epoch(self, epoch: int | None = None) -> None:
         """An epoch begins here: what was used since the last one ended, or the run began, is of no epoch."""
-        with self._lock:
-            if not self._over.is_set():
+        if self._is_live:
+            with self._lock:
                 self._books.set_apart(self._switch("train", epoch))
 
     def device(self, name: str, synchronize: Callable[[], None]) -> None:
@@ -358,6 +368,7 @@ class Tracker:
             meter=meter,
             intensity=subject.intensity,
             versions=self._versions,
+            dependencies_hash=self._dependencies_hash,
             git_commit=git_commit,
             git_dirty=git_dirty,
             command=self._command,
@@ -427,7 +438,7 @@ class Tracker:
     def _say_what_was_wrong(self) -> None:
         meter = self._meter
         if meter.trouble:
-            self._once("meter", f"the meter fell silent: {meter.trouble}; what it missed is unknown")
+            self._once("meter", f"the meter lost something: {meter.trouble}; what it missed is unknown")
         if meter.deaf:
             self._once("deaf", f"whether another run shared this machine is not known: {meter.deaf}")
         if waiting := self.store.unstored():
