@@ -86,11 +86,13 @@ def estimate(
 def calibrated(config: Config, intensity: Intensity, store: Store) -> dict[str, Any]:
     """Make one calibration run and store it; its Run, as a dictionary."""
     from greenml import energy, run
+    from greenml.energy import survey
 
     store.check()
     run_id = new_run_id()
     rows: list[Stored] = []
-    with store.claim(run_id), energy.open_meter(run_id) as meter:
+    settings = energy.Settings.of(config, idle=store.idle(survey.machine))
+    with store.claim(run_id), energy.open_meter(run_id, settings=settings) as meter:
         try:
             for record in run.calibrate(config, meter, intensity, run_id=run_id):
                 if isinstance(record, Notice):
