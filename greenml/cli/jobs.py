@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from greenml import console, trackers
-from greenml.cli import log, runs
+from greenml.cli import log, portrait
 from greenml.cli.forecasts import Outlook
 from greenml.cli.screen import Screen
 from greenml.errors import GreenMLError, MeterError
@@ -63,7 +63,7 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) 
                 if error:
                     screen.note(f"{waiting}\n{waiting.hint}", always=True)
                 raise error or waiting
-            known = runs.everything(store, job.run_id)
+            known = portrait.everything(store, job.run_id)
             try:
                 trouble = _leave_files(store, known, folder)
             except OSError as what:
@@ -78,7 +78,9 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) 
         if json:
             console.print_json(store.rows("from leaderboard where run_id = ?", [job.run_id]))
         else:
-            console.out().print(console.facts([("run", job.run_id), *runs.headline(known), ("files", f"{folder}/")]))
+            console.out().print(
+                console.facts([("run", job.run_id), *portrait.headline(known), ("files", f"{folder}/")])
+            )
     if status == "interrupted":
         raise SystemExit(INTERRUPTED)
 

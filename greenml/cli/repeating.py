@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from greenml import console
-from greenml.cli import board, runs
+from greenml.cli import board, portrait
 from greenml.cli.jobs import handled
 from greenml.records import new_run_id
 from greenml.trackers import SERIES
@@ -41,7 +41,7 @@ def repeat(store: Store, seeds: Iterable[int], *, json: bool) -> None:
         return
     groups = store.rows("from leaderboard_groups where list_has_any(run_ids, ?)", [run_ids])
     console.out().print(console.table(board.group_columns("accuracy"), groups))
-    runs.explain_marks({group["source"] for group in groups})
+    portrait.explain_marks({group["source"] for group in groups})
     for note in board.about_groups(groups):
         console.say(note)
 

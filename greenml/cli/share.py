@@ -10,7 +10,7 @@ import typer
 
 from greenml import console, exchange
 from greenml.cli.options import RunsArgument, StoreOption
-from greenml.cli.runs import everything_of
+from greenml.cli.portrait import everything_of
 from greenml.console import counted
 from greenml.errors import StoreError, UsageError
 from greenml.records import to_json

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from greenml import console
-from greenml.cli import runs
+from greenml.cli import portrait
 from greenml.cli.options import StoreOption
 from greenml.cli.train import flag
 from greenml.errors import UsageError
@@ -157,8 +157,10 @@ def track(
         if json:
             console.print_json(place.rows("from leaderboard where run_id = ?", [tracker.id]))
         elif not quiet and place.rows("select 1 from runs where run_id = ?", [tracker.id]):
-            known = runs.everything(place, tracker.id)
-            console.err().print(console.facts([("ended", f"{ended.status}, {ended.reason}"), *runs.headline(known)]))
+            known = portrait.everything(place, tracker.id)
+            console.err().print(
+                console.facts([("ended", f"{ended.status}, {ended.reason}"), *portrait.headline(known)])
+            )
     raise typer.Exit(ended.exit_code)
 
 

@@ -1,0 +1,351 @@
+"""Everything that is known of a run: its rows, and what they say in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from greenml import console
+from greenml.cli.board import SOURCES
+from greenml.console import UNKNOWN, Column, bars, counted, figure, local, percentage
+from greenml.units import (
+    ENERGY,
+    JOULES_PER_KWH,
+    format_alike,
+    format_bytes,
+    format_duration,
+    format_energy,
+    format_flops,
+    format_mass,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from greenml.store import Store
+
+    Row = dict[str, Any]
+
+COMPONENTS = ("cpu", "gpu", "ram")
+PHASES = """
+    select
+        run_id,
+        name,
+        count(*) as num_phases,
+        sum(epoch_us(ended_at) - epoch_us(started_at)) / 1e6 as duration_s,
+        -- sum() skips nulls, and a sum over a gap is not a total.
+        if(count(*) = count(joules), sum(joules), null) as total_j,
+        max(source) as worst_source
+    from phases
+    where run_id in (select unnest(?))
+    group by run_id, name
+    order by min((segment, seq))
+"""
+GPUS = """
+    select
+        run_id,
+        gpu,
+        any_value(device) as device,
+        if(count(*) = count(joules), sum(joules), null) as total_j,
+        max(source) as worst_source
+    from gpu_phases
+    where run_id in (select unnest(?))
+    group by run_id, gpu
+    order by gpu
+"""
+METRICS = """
+    select
+        run_id,
+        name,
+        any_value(goal) as goal,
+        count(*) as num_values,
+        arg_max(value, (segment, seq)) as last_value,
+        case any_value(goal) when 'max' then max(value) when 'min' then min(value) end as best_value
+    from metrics
+    where run_id in (select unnest(?))
+    group by run_id, name
+    order by min((segment, seq))
+"""
+METRIC_COLUMNS = [
+    Column("figure", lambda row: row["name"], right=False, shrinks=True),
+    Column("times", lambda row: str(row["num_values"])),
+    Column("last", lambda row: figure(row["last_value"])),
+    Column("best", lambda row: figure(row["best_value"])),
+]
+PHASE_COLUMNS = [
+    Column("phase", lambda row: row["name"], right=False),
+    Column("phases", lambda row: str(row["num_phases"])),
+    Column("time", lambda row: format_duration(row["duration_s"])),
+    Column("energy", lambda row: marked(row["total_j"], row["worst_source"])),
+]
+
+
+def everything(db: Store, run_id: str) -> Row:
+    """A run with all that hangs on it."""
+    [run] = everything_of(db, [run_id])
+    return run
+
+
+def everything_of(db: Store, run_ids: Sequence[str]) -> list[Row]:
+    """Runs with all that hangs on them, in the order of `run_ids`."""
+
+    def of_each(sql: str) -> dict[str, list[Row]]:
+        rows: dict[str, list[Row]] = {run_id: [] for run_id in run_ids}
+        for row in db.rows(sql, [list(run_ids)]):
+            rows[row.pop("run_id")].append(row)
+        return rows
+
+    chosen = "where run_id in (select unnest(?))"
+    stored = of_each(f"select * exclude (run_key) from runs {chosen}")
+    places = of_each(f"from leaderboard {chosen}")
+    optimal = of_each(f"from optimal_epoch {chosen}")
+    resumes = of_each(f"from resumes {chosen} order by segment")
+    metrics = of_each(f"select * exclude (run_key) from metrics {chosen} order by segment, seq")
+    gpus = of_each(GPUS)
+    epochs = of_each(f"select * exclude (run_key) from epochs {chosen} order by epoch")
+    phases = of_each(PHASES)
+    figures = of_each(METRICS)
+    artifacts = of_each(f"from artifacts {chosen} order by name")
+    return [
+        {
+            "run_id": run_id,
+            **stored[run_id][0],
+            **places[run_id][0],
+            "optimal_epoch": next(({"run_id": run_id, **row} for row in optimal[run_id]), None),
+            "resumes": resumes[run_id],
+            "epoch_rows": epochs[run_id],
+            "metrics": metrics[run_id],
+            "gpus": gpus[run_id],
+            "phases": phases[run_id],
+            "figures": figures[run_id],
+            "artifacts": artifacts[run_id],
+        }
+        for run_id in run_ids
+    ]
+
+
+def draw(run: Row) -> None:
+    """All of it on stdout, the weightiest first."""
+    from rich.text import Text
+
+    console.out().print(console.facts(describe(run)))
+    epochs = run["epoch_rows"]
+    if epochs:
+        width = min(60, console.out().width - 24)
+        has_accuracy = run["metric"] == "accuracy"
+        reached = [row["value"] for row in epochs]
+        last = f"{percentage(reached[-1])} %" if has_accuracy else figure(reached[-1])
+        spent = [row["energy_j"] for row in epochs]
+        console.out().print()
+        for label, line, latest in (
+            ("val. accuracy" if has_accuracy else console.clean(run["metric"])[:15], bars(reached, width), last),
+            ("energy an epoch", bars(spent, width, from_zero=True), marked(spent[-1], epochs[-1]["source"])),
+        ):
+            console.out().print(Text(f"{label:<16}{line} {latest}"))
+        console.out().print(console.table(epoch_columns(run), condensed(epochs, keep={run["best_epoch"]})))
+    if run["figures"]:
+        console.out().print(console.table(METRIC_COLUMNS, run["figures"]))
+    if run["phases"]:
+        console.out().print(console.table(PHASE_COLUMNS, run["phases"]))
+    for file in run["artifacts"]:
+        line = console.clean(f"{file['path']}  {file['num_bytes']:,} bytes")
+        console.out().print(Text(line), soft_wrap=True)
+    explain_marks({row["worst_source"] for row in run["phases"]} | {row["source"] for row in epochs})
+
+
+def epoch_columns(run: Row) -> list[Column]:
+    """What the table of epochs shows: of a program that was only watched, what it said."""
+    learned = {
+        "train_loss": Column("train loss", lambda row: figure(row["train_loss"])),
+        "train_accuracy": Column("train %", lambda row: percentage(row["train_accuracy"])),
+        "val_loss": Column("val. loss", lambda row: figure(row["val_loss"])),
+        "val_accuracy": Column("val. %", lambda row: percentage(row["val_accuracy"])),
+        "value": Column(run["metric"], lambda row: figure(row["value"]), shrinks=True),
+    }
+    if run["metric"] == "accuracy":
+        del learned["value"]
+    return [
+        Column("epoch", lambda row: str(row["epoch"])),
+        *(column for key, column in learned.items() if any(row[key] is not None for row in run["epoch_rows"])),
+        Column("energy", lambda row: marked(row["energy_j"], row["source"])),
+        Column("so far", lambda row: marked(row["energy_total_j"], row["source"])),
+        Column("time", lambda row: format_duration(row["duration_s"])),
+    ]
+
+
+def headline(run: Row) -> list[tuple[str, str]]:
+    """What a run came to, in words: its accuracy and place, and where its joules and grams come from."""
+    reached = {"test": run["accuracy"], "validation": run["val_accuracy"]}
+    accuracy = ", ".join(f"{percentage(value)} % {split}" for split, value in reached.items() if value is not None)
+    judged = run["metric"] != "accuracy" and run["value"] is not None
+    return [
+        ("accuracy", accuracy + (f", epoch {run['best_epoch']}" if run["best_epoch"] else "")),
+        (
+            run["metric"],
+            f"{figure(run['value'])} ({'less' if run['goal'] == 'min' else 'more'} is better)" if judged else "",
+        ),
+        ("rank", f"{run['rank']}, {figure(run['acc_per_kwh'])} points per kWh" if run["rank"] else ""),
+        ("unranked", run["unranked"] or ""),
+        ("energy", energy_in_words(run)),
+        *(("", part(run, name)) for name in COMPONENTS if run[f"{name}_source"]),
+        ("", uncertainty(run)),
+        ("", above_idle(run)),
+        ("", f"{figure(run['joules_per_sample'])} J per training image" if run["joules_per_sample"] else ""),
+        ("CO2e", f"{format_mass(run['co2_g'])}: energy x PUE {run['pue']:g} x {run['intensity_g_per_kwh']:.3g} g/kWh"),
+        ("", run["intensity_note"]),
+        ("time", format_duration(run["duration_s"])),
+    ]
+
+
+def part(run: Row, name: str) -> str:
+    """The joules of one component, and how they are known: the mark of the sum is that of its worst part."""
+    source, kwh, method = run[f"{name}_source"], run[f"{name}_kwh"], run[f"{name}_method"]
+    told = f"{name.upper()} {source if kwh is None or source == 'absent' else f'{energy_of(kwh)}, {source}'}"
+    return f"{told}: {method}" if method else told
+
+
+def uncertainty(run: Row) -> str:
+    """What a counter may be off by; a power model has no bound."""
+    if not run["error_kwh"]:
+        return ""
+    modelled = any(run[f"{name}_source"] == "estimated" for name in COMPONENTS)
+    return f"off by {energy_of(run['error_kwh'])} at most" + " where counted; the estimated part by more" * modelled
+
+
+def above_idle(run: Row) -> str:
+    """Beside the total, never instead of it: the machine ran for this."""
+    if run["above_idle_kwh"] is None:
+        return ""
+    idle = run["meter"]["idle"]
+    return f"{energy_of(run['above_idle_kwh'])} of it above idle ({figure(idle['watts'])} W, {idle['source']})"
+
+
+def energy_of(kwh: float) -> str:
+    return format_energy(kwh * JOULES_PER_KWH)
+
+
+def describe(run: Row) -> list[tuple[str, str]]:
+    """Everything about a run in words: label and text, empty where there is nothing to say."""
+    optimal = run["optimal_epoch"]
+    ended = run["status"] + (f", {run['stop_reason']}" if run["stop_reason"] not in (None, run["status"]) else "")
+    git = run["git_commit"] and run["git_commit"][:12] + (" with changes" if run["git_dirty"] else "")
+    return [
+        ("run", f"{run['run_id']}  {run['name'] or ''}"),
+        ("tags", " ".join(run["tags"])),
+        ("note", run["note"] or ""),
+        ("status", f"{ended} ({local(run['started_at'])} to {local(run['ended_at'])})"),
+        ("resumed", resumed(run["resumes"]) if run["resumes"] else ""),
+        ("parent", run["parent"] or ""),
+        *trained(run),
+        ("place", ", ".join(filter(None, [run["country"], run["season"] and f"season {run['season']}"]))),
+        *headline(run),
+        *(
+            (f"GPU {row['gpu']}", f"{row['device']}: {marked(row['total_j'], row['worst_source'])}")
+            for row in run["gpus"]
+        ),
+        ("memory", memory(run)),
+        ("forecast", forecast_in_words(run["forecast"]) if run["forecast"] else ""),
+        ("meter", metered(run["meter"])),
+        ("factor", f"{run['intensity_source']}, for the {run['intensity_level']}"),
+        ("hindsight", hindsight(optimal) if optimal else ""),
+        ("hardware", in_words(run["hardware"])),
+        ("config", in_words(run["config"])),
+        ("versions", in_words(run["versions"])),
+        ("packages", run["dependencies_hash"] or ""),
+        ("git", git or ""),
+        ("command", run["command"]),
+    ]
+
+
+def trained(run: Row) -> list[tuple[str, str]]:
+    """What was trained on what; of a program that was only watched, what it said."""
+    if run["num_parameters"] is None or run["resize"] is None:
+        nouns = {"num_train": "training samples", "num_val": "validation", "num_test": "test", "num_classes": "classes"}
+        counts = ", ".join(f"{run[key]:,} {noun}" for key, noun in nouns.items() if run[key] is not None)
+        return [("model", run["model"]), ("data", run["dataset"] + (f": {counts}" if counts else ""))]
+    flops = "" if run["flops_per_sample"] is None else f", {format_flops(run['flops_per_sample'])} a sample"
+    return [
+        ("model", f"{run['model']}, {run['num_parameters']:,} parameters{flops}, stem {run['stem']}"),
+        ("data", f"{run['dataset']}: {run['num_train']:,} + {run['num_val']:,} + {run['num_test']:,} images"),
+        ("", f"{run['num_classes']} classes, {run['image_size']} px ({run['resize']})"),
+        ("", f"data {run['data_hash'][:12]}, split {run['split_hash'][:12]} (split seed {run['split_seed']})"),
+        ("precision", f"{run['precision']} (asked {run['precision_asked']}) on {run['device']}"),
+        ("batch", batch(run)),
+    ]
+
+
+def metered(meter: Row) -> str:
+    """Which meter, and of what; how each component is known stands beside its joules."""
+    scope = {"machine": "the whole machine", "process": "the share of these processes"}
+    interval = f"a reading every {meter['interval_s']:g} s" if "interval_s" in meter else ""
+    ignored = f"not obeyed: {', '.join(meter['ignored'])}" if meter.get("ignored") else ""
+    words = [meter.get("meter", ""), scope.get(meter.get("scope", ""), ""), interval, ignored]
+    return ", ".join(filter(None, words))
+
+
+def explain_marks(sources: set[str]) -> None:
+    """The legend of the marks that were shown."""
+    for source, (_, legend) in SOURCES.items():
+        if source in sources:
+            console.say(legend)
+
+
+def resumed(resumes: list[Row]) -> str:
+    """How often, when, and where in the training."""
+    points = [f"in epoch {resume['epoch']} ({local(resume['started_at'])})" for resume in resumes]
+    return f"{counted(len(resumes), 'time')}: {', '.join(points)}"
+
+
+def batch(run: Row) -> str:
+    """Images a step, and what accumulating gradients means for them."""
+    size, num_batches = run["batch_size"], run["grad_accum"] or 1
+    if num_batches == 1:
+        return f"{size} images"
+    words = f"{size} x {num_batches} = {size * num_batches:,} images a step"
+    return f"{words}; {run['accumulation']}" if run["accumulation"] else words
+
+
+def memory(run: Row) -> str:
+    """The most that was held, in the host and on the device."""
+    peaks = {"in the host": run["peak_host_bytes"], "on the GPU": run["peak_device_bytes"]}
+    return ", ".join(f"up to {format_bytes(peak)} {place}" for place, peak in peaks.items() if peak is not None)
+
+
+def energy_in_words(run: Row) -> str:
+    if run["energy_kwh"] is not None:
+        return f"{energy_of(run['energy_kwh'])} ({run['source']})"
+    if run["known_kwh"]:
+        return f"unknown; the known part is {energy_of(run['known_kwh'])}"
+    return "unknown"
+
+
+def hindsight(optimal: Row) -> str:
+    saved = optimal["energy_saved_kwh"]
+    words = f"epoch {optimal['epoch']} had {percentage(optimal['accuracy'])} %, within a point of the best"
+    return f"{words}; after it {format_energy(saved * JOULES_PER_KWH)} more was spent" if saved else words
+
+
+def forecast_in_words(made: Row) -> str:
+    """What was expected before the first epoch, beside what came."""
+    expected, runs = made["energy_j"], counted(len(made["run_ids"]), "run")
+    if expected is None:
+        return f"energy unknown, from {runs}"
+    (value, low, high), unit = format_alike([expected[part] for part in ("value", "low", "high")], ENERGY)
+    return f"{value} {unit} ({low} to {high}) before its first epoch, from {runs} of {made['level']}"
+
+
+def in_words(values: Row) -> str:
+    """One line of `key value`, without what was left open."""
+    told = {key: value for key, value in values.items() if value not in (None, [], {}, "")}
+    return ", ".join(f"{key} {in_words(value) if isinstance(value, dict) else value}" for key, value in told.items())
+
+
+def marked(joules: float | None, source: str) -> str:
+    """Energy with the mark of its source."""
+    return UNKNOWN if joules is None else SOURCES.get(source, ("", ""))[0] + format_energy(joules)
+
+
+def condensed(epochs: list[Row], *, keep: set[int | None], most: int = 10) -> list[Row]:
+    """At most about `most` epochs: the first, the last, some between at even steps, and those to `keep`."""
+    step = -(-len(epochs) // most)
+    last = len(epochs) - 1
+    return [row for i, row in enumerate(epochs) if i % step == 0 or i == last or row["epoch"] in keep]
