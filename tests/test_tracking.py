@@ -21,7 +21,7 @@ from greenml import cli
 from greenml.errors import UsageError
 from greenml.records import Epoch, Source
 from greenml.store import Store
-from greenml.tracking import metrics, tracker
+from greenml.tracking import files, metrics, tracker
 from greenml.tracking.books import Books, Draft
 from greenml.tracking.files import JsonFile, JsonLines
 from greenml.tracking.metrics import Judge, Name
@@ -218,6 +218,24 @@ def test_lines_are_read_once_whole_and_broken_ones_said(tmp_path):
     assert lines.read() == [{"anew": 1}]
     file.unlink()
     assert lines.read() == []
+
+
+def test_what_cannot_be_read_is_said_and_waited_for_by_nobody(tmp_path):
+    lines = JsonLines(tmp_path / "m.jsonl")
+    (tmp_path / "m.jsonl").mkdir()
+    (tmp_path / "m.jsonl" / "file").touch()
+
+    assert (lines.read(), lines.has_more, lines.read(final=True)) == ([], False, [])
+    assert lines.trouble == "m.jsonl cannot be read: Is a directory"
+
+
+def test_more_than_is_read_at_once_is_read_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "AT_ONCE_BYTES", 10)
+    lines = JsonLines(tmp_path / "m.jsonl")
+    (tmp_path / "m.jsonl").write_text('{"a": 1}\n{"b": 2}\n')
+
+    assert (lines.read(), lines.has_more) == ([{"a": 1}], True)
+    assert (lines.read(), lines.has_more) == ([{"b": 2}], False)
 
 
 def test_a_file_is_read_when_it_was_written_since(tmp_path):

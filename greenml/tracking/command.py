@@ -93,6 +93,7 @@ def _follow(argv: Sequence[str], tracker: Tracker, signals: Signals, metrics_fil
             if received.is_ending:
                 asked = received
         _hear(tracker, lines, snapshot)
+    _hear(tracker, lines, snapshot)
     while lines.has_more:
         _hear(tracker, lines, snapshot)
     _hear(tracker, lines, snapshot, final=True)

@@ -20,12 +20,14 @@ class JsonLines:
         self._path = path
         self._offset = _size(path)
         self._torn = b""
+        self.has_more = False
+        """Whether the last `read` took as much as it takes at once."""
         self.trouble: str | None = None
-        """The first line that could not be read."""
+        """The first line that could not be read, or why none can."""
 
     def read(self, *, final: bool = False) -> list[Figures]:
         """What was added since the last call; a line that is half written waits, until the `final` call."""
-        size = _size(self._path)
+        size, self.has_more = _size(self._path), False
         if size < self._offset:  # it was begun anew
             self._offset, self._torn = 0, b""
         if size > self._offset:
@@ -33,8 +35,11 @@ class JsonLines:
                 with self._path.open("rb") as file:
                     file.seek(self._offset)
                     added = file.read(AT_ONCE_BYTES)
-            except OSError:
-                added = b""  # gone, or locked by its writer: the next look may tell
+            except OSError as error:  # gone, or locked by its writer: the next look may tell
+                added = b""
+                if final:
+                    self.trouble = self.trouble or f"{self._path.name} cannot be read: {error.strerror}"
+            self.has_more = len(added) == AT_ONCE_BYTES
             self._offset += len(added)
             self._torn += added
         *lines, self._torn = self._torn.split(b"\n")
@@ -52,11 +57,6 @@ class JsonLines:
     @property
     def exists(self) -> bool:
         return self._path.exists()
-
-    @property
-    def has_more(self) -> bool:
-        """Whether there is more than one `read` takes."""
-        return _size(self._path) > self._offset
 
 
 class JsonFile:
