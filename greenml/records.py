@@ -215,6 +215,8 @@ class Epoch:
     """From the start of the run to the end of this epoch, set-up included."""
     source: Source
     """Of `energy_total_j`."""
+    energy_source: Source | None = None
+    """Of `energy_j`; None in records from before."""
     error_j: float | None = None
     """Bound on the error of `energy_j`, as for phases."""
     value: float | None = None
@@ -343,7 +345,7 @@ def from_json(line: str) -> Stored:
     for key, value in values.items():
         if key.endswith("_at") and value is not None:
             values[key] = datetime.fromisoformat(value)
-        elif key.endswith("source"):
+        elif key.endswith("source") and value is not None:
             values[key] = Source(value)
     if "intensity" in values:
         values["intensity"] = Intensity(**values["intensity"])

@@ -321,7 +321,7 @@ def test_groups_keep_to_their_data_their_split_and_their_config(db: Store) -> No
 
 def test_what_was_removed_is_in_no_view(db: Store) -> None:
     record(db, A, [0.9], [1e5])
-    gpus = make_phase(A, 9, cpu_j=0, ram_j=0, gpus_j=[0.0, 0.0])
+    gpus = make_phase(A, 1, cpu_j=0, ram_j=0, gpus_j=[0.0, 0.0])
     db.write(
         [make_resume(A), gpus, make_metric(A, 0), Artifact(run_id=A, name="a", path="a", num_bytes=1), make_end(A)]
     )
@@ -448,3 +448,44 @@ def test_pue_multiplies_grams_and_never_joules(db: Store) -> None:
     rows = db.rows("select energy_kwh, co2_g, pue from leaderboard order by run_id")
     assert [tuple(row.values()) for row in rows] == [(1.0, 475.0, 1.0), (1.0, 712.5, 1.5)]
     assert [row["co2_g"] for row in db.rows("from epochs order by run_id")] == [475.0, 712.5]
+
+
+@pytest.mark.parametrize("seqs", [(0, 3), (1, 2)])
+def test_a_phase_that_is_missing_makes_the_total_unknown(db: Store, seqs: tuple[int, ...]) -> None:
+    db.write([make_run(A), *(make_phase(A, seq) for seq in seqs), make_end(A)])
+
+    [row] = db.rows("select total_j, known_j, source, gpu_source from run_totals")
+    assert tuple(row.values()) == (None, 200.0, "unknown", "absent")
+    assert db.rows("select unranked from leaderboard") == [{"unranked": "energy partly unknown"}]
+
+
+def test_more_and_less_of_one_name_are_two_contests(db: Store) -> None:
+    tracked(db, A, [0.5], [1.0])
+    db.write([make_run(B, kind="track", dataset="power", **UNSAID), make_phase(B, 0)])
+    db.write([make_epoch(B, 1, val_accuracy=None, value=0.9), make_end(B, metric="mae", goal="max", value=0.9)])
+
+    assert len(db.rows("select distinct contest from leaderboard")) == 2
+    assert [row["run_id"] for row in db.rows("from pareto_front order by run_id")] == [A, B]
+
+
+def test_an_epoch_that_was_tried_twice_has_the_bounds_of_both(db: Store) -> None:
+    """And the source of its own joules, whatever was lost before it."""
+    counted: dict[str, Any] = {"cpu_source": Source.MEASURED, "error_j": 5.0}
+    db.write(
+        [
+            make_run(A),
+            make_resume(A, epoch=1),
+            make_phase(A, 0, epoch=1, **counted),
+            make_phase(A, 0, segment=1, epoch=1, **counted),
+            make_phase(A, 1, segment=1, epoch=2, cpu_j=None, cpu_source=Source.UNKNOWN),
+            make_phase(A, 2, segment=1, epoch=3, **counted),
+            *(make_epoch(A, epoch, segment=1, error_j=5.0) for epoch in (1, 2)),
+            make_epoch(A, 3, segment=1, error_j=5.0, source=Source.UNKNOWN, energy_total_j=None),
+            make_end(A),
+        ]
+    )
+
+    rows = db.rows("select energy_j, error_j, energy_source, source from epochs order by epoch")
+    assert tuple(rows[0].values())[:3] == (200.0, 10.0, "estimated")
+    assert tuple(rows[1].values())[:3] == (None, None, "unknown")
+    assert tuple(rows[2].values()) == (100.0, 5.0, "estimated", "unknown")

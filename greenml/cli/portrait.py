@@ -138,7 +138,7 @@ def draw(run: Row) -> None:
         console.out().print()
         for label, line, latest in (
             ("val. accuracy" if has_accuracy else console.clean(run["metric"])[:15], bars(reached, width), last),
-            ("energy an epoch", bars(spent, width, from_zero=True), marked(spent[-1], epochs[-1]["source"])),
+            ("energy an epoch", bars(spent, width, from_zero=True), marked(spent[-1], epochs[-1]["energy_source"])),
         ):
             console.out().print(Text(f"{label:<16}{line} {latest}"))
         console.out().print(console.table(epoch_columns(run), condensed(epochs, keep={run["best_epoch"]})))
@@ -149,7 +149,11 @@ def draw(run: Row) -> None:
     for file in run["artifacts"]:
         line = console.clean(f"{file['path']}  {file['num_bytes']:,} bytes")
         console.out().print(Text(line), soft_wrap=True)
-    explain_marks({row["worst_source"] for row in run["phases"]} | {row["source"] for row in epochs})
+    explain_marks(
+        {row["worst_source"] for row in run["phases"]}
+        | {row["source"] for row in epochs}
+        | {row["energy_source"] for row in epochs}
+    )
 
 
 def epoch_columns(run: Row) -> list[Column]:
@@ -166,7 +170,7 @@ def epoch_columns(run: Row) -> list[Column]:
     return [
         Column("epoch", lambda row: str(row["epoch"])),
         *(column for key, column in learned.items() if any(row[key] is not None for row in run["epoch_rows"])),
-        Column("energy", lambda row: marked(row["energy_j"], row["source"])),
+        Column("energy", lambda row: marked(row["energy_j"], row["energy_source"])),
         Column("so far", lambda row: marked(row["energy_total_j"], row["source"])),
         Column("time", lambda row: format_duration(row["duration_s"])),
     ]

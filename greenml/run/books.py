@@ -52,6 +52,7 @@ class Books:
                     energy_j=own.joules,
                     energy_total_j=self._total.joules,
                     source=self._total.source,
+                    energy_source=own.source,
                     error_j=own.error_j,
                 )
 

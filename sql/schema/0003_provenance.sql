@@ -49,6 +49,8 @@ alter table epoch_rows alter column val_accuracy drop not null;
 alter table epoch_rows alter column val_correct drop not null;
 alter table epoch_rows alter column val_count drop not null;
 alter table epoch_rows alter column lr drop not null;
+-- Of `energy_j`; null in rows from before, where only that of the running total was kept.
+alter table epoch_rows add column energy_source energy_source;
 alter table epoch_rows add column error_j double;
 -- The run's metric after this epoch, where that is not accuracy.
 alter table epoch_rows add column value double;

@@ -3,6 +3,6 @@
 create or replace view runs as
 select
     * exclude (removed_at),
-    concat_ws(' ', coalesce(data_hash, 'named ' || dataset), split_hash, scope, metric) as contest
+    concat_ws(' ', coalesce(data_hash, 'named ' || dataset), split_hash, scope, metric, goal) as contest
 from run_rows
 where removed_at is null;

@@ -17,7 +17,10 @@ attempts as (
         if(count(*) = count(cpu_j), sum(cpu_j), null) as all_cpu_j,
         if(count(*) = count(gpu_j), sum(gpu_j), null) as all_gpu_j,
         if(count(*) = count(ram_j), sum(ram_j), null) as all_ram_j,
-        if(count(*) = count(joules), sum(joules), null) as all_energy_j
+        if(count(*) = count(joules), sum(joules), null) as all_energy_j,
+        -- Attempts lie apart, so that their bounds add up.
+        if(count(*) = count(error_j), sum(error_j), null) as all_error_j,
+        max(source) as worst_source
     from phase_rows
     where run_key in (select run_key from resume_rows)
         and name in ('train', 'validate', 'checkpoint', 'lost')
@@ -31,7 +34,9 @@ latest as (
             if(attempts.epoch is null, cpu_j, all_cpu_j) as cpu_j,
             if(attempts.epoch is null, gpu_j, all_gpu_j) as gpu_j,
             if(attempts.epoch is null, ram_j, all_ram_j) as ram_j,
-            if(attempts.epoch is null, energy_j, all_energy_j) as energy_j
+            if(attempts.epoch is null, energy_j, all_energy_j) as energy_j,
+            if(attempts.epoch is null, error_j, all_error_j) as error_j,
+            coalesce(worst_source, energy_source, source) as energy_source
         )
     from epoch_rows
     left join repeated using (run_key, epoch)
@@ -55,6 +60,7 @@ select
     latest.energy_j,
     latest.energy_total_j,
     latest.source,
+    latest.energy_source,
     latest.error_j,
     runs.metric,
     runs.goal,

@@ -4,12 +4,14 @@ with lives as (
     select
         run_key,
         -- A counter's error sits at the two ends of a stretch: what lies between cancels out.
-        arg_min(error_j, seq) + arg_max(error_j, seq) as ends_j
+        arg_min(error_j, seq) + arg_max(error_j, seq) as ends_j,
+        -- Phases are numbered without gaps: where one is not there, nobody knows what it held.
+        count(*) <= max(seq) as has_gap
     from phase_rows
     group by run_key, segment
 ),
 bounds as (
-    select run_key, sum(ends_j) as error_j
+    select run_key, sum(ends_j) as error_j, bool_or(has_gap) as has_gap
     from lives
     group by run_key
 ),
@@ -27,23 +29,31 @@ sums as (
         sum(overlap_s) as total_overlap_s
     from phase_rows
     group by run_key
+),
+judged as (
+    select
+        *,
+        if(has_gap and worst_cpu_source <> 'absent', 'unknown', worst_cpu_source) as true_cpu_source,
+        if(has_gap and worst_gpu_source <> 'absent', 'unknown', worst_gpu_source) as true_gpu_source,
+        if(has_gap and worst_ram_source <> 'absent', 'unknown', worst_ram_source) as true_ram_source
+    from sums
+    join bounds using (run_key)
 )
 select
     run_key,
     duration_s,
     -- sum() skips nulls, and a sum over a gap is not a total.
-    if(worst_cpu_source = 'unknown', null, known_cpu_j) as cpu_j,
-    if(worst_gpu_source = 'unknown', null, known_gpu_j) as gpu_j,
-    if(worst_ram_source = 'unknown', null, known_ram_j) as ram_j,
+    if(true_cpu_source = 'unknown', null, known_cpu_j) as cpu_j,
+    if(true_gpu_source = 'unknown', null, known_gpu_j) as gpu_j,
+    if(true_ram_source = 'unknown', null, known_ram_j) as ram_j,
     coalesce(known_cpu_j, 0) + coalesce(known_gpu_j, 0) + coalesce(known_ram_j, 0) as known_j,
-    worst_cpu_source as cpu_source,
-    worst_gpu_source as gpu_source,
-    worst_ram_source as ram_source,
-    bounds.error_j,
-    sums.setup_j,
+    true_cpu_source as cpu_source,
+    true_gpu_source as gpu_source,
+    true_ram_source as ram_source,
+    error_j,
+    setup_j,
     total_overlap_s as overlap_s
-from sums
-join bounds using (run_key);
+from judged;
 
 -- One row per run: the same, kept, with its sum.
 create or replace view run_totals as
