@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import tempfile
 import time
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import STARTED_AT, make_phase, make_run, record, records
+from test_store import of_schema_1
 
-from greenml.exchange import Options, survey
+from greenml.exchange import Options, own, survey
 from greenml.records import Source
 
 if TYPE_CHECKING:
@@ -152,6 +154,38 @@ def test_tasks_without_their_runs_say_that_no_pue_is_known(db: Store, greenml: G
     assert run["co2_g"] == pytest.approx(again["co2_g"], rel=1e-9)
 
 
+@pytest.mark.parametrize("pue", ["abc", "0.5", "nan"])
+def test_a_pue_beside_tasks_is_one_or_is_refused(db: Store, greenml: Greenml, tmp_path: Path, pue: str) -> None:
+    file = tasks_under(tmp_path, pue)
+    code, what, hint = refused(greenml, str(file))
+    assert (code, what, bool(hint)) == (5, f"{tmp_path / 'emissions.csv'}: the PUE is `{pue}`", True)
+    assert db.rows("from runs") == []
+
+
+def test_nobody_is_believed_against_a_stated_pue(db: Store, greenml: Greenml, tmp_path: Path) -> None:
+    [log] = (GOLDEN / "carbontracker").glob("*Z_carbontracker_output.log")
+    epochs = log.with_name(log.name.replace("_output", ""))
+    for file, stating, stated in (
+        (tasks_under(tmp_path, "1.5"), tmp_path / "emissions.csv", "1.5"),
+        (GOLDEN / "pue" / "emissions.csv", GOLDEN / "pue" / "emissions.csv", "1.5"),
+        (epochs, epochs, "1.59"),
+        (log, epochs, "1.59"),
+    ):
+        code, what, hint = refused(greenml, str(file), "--pue", "1.2")
+        assert (code, what, hint) == (2, f"{stating} says that its PUE is {stated}", "leave out --pue")
+        assert greenml("import", str(file), "--pue", stated)[0] == 0
+    assert {row["pue"] for row in db.rows("select pue from runs")} == {1.5, 1.59}
+
+
+def tasks_under(folder: Path, pue: str) -> Path:
+    """A file of tasks, and beside it that of runs, which says its PUE."""
+    [tasks, _] = sorted((GOLDEN / "tasks").glob("emissions_exp_*"))
+    with (GOLDEN / "tasks" / "emissions.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    table(folder / "emissions.csv", list(rows[0]), *(row | {"pue": pue} for row in rows))
+    return Path(shutil.copy(tasks, folder))
+
+
 @pytest.mark.parametrize("version", HEADERS)
 def test_every_version_of_the_columns(db: Store, greenml: Greenml, tmp_path: Path, version: str) -> None:
     columns = HEADERS[version].split(",")
@@ -252,6 +286,26 @@ def test_a_plain_table_is_read_as_it_is_said_to_be(db: Store, greenml: Greenml, 
     assert figures(db) == [("m", 0.2 * 3.6e6, 2000.0)]
     assert greenml("import", str(file), "--columns", "per-row", "--model", "m")[0] == 0
     assert figures(db) == [("m", 0.3 * 3.6e6, 3000.0)]
+
+
+def test_equal_rows_without_a_time_are_as_many_parts(db: Store, greenml: Greenml, tmp_path: Path) -> None:
+    """Three epochs that took the same are no repeats of one; as totals, they are."""
+    file = plain(tmp_path / "a.csv", *[(0.0005, 0.001, 10)] * 3)
+    code, what, _ = refused(greenml, str(file))
+    assert (code, "totals or parts?" in what) == (2, True)
+    assert greenml("import", str(file), "--columns", "per-row", "--model", "m")[0] == 0
+    assert figures(db) == [("m", 0.003 * 3.6e6, 1.5)]
+    assert db.rows("select duration_s from leaderboard") == [{"duration_s": 30}]
+    there = type(db)(tmp_path / "there" / "greenml.duckdb")
+    greenml("import", str(file), "--columns", "cumulative", "--model", "m", "--store", str(there.path))
+    assert figures(there) == [("m", 0.001 * 3.6e6, 0.5)]
+    assert there.rows("select count(*) as n from phases") == [{"n": 1}]
+
+
+def test_a_row_of_the_same_moment_is_a_repeat(db: Store, greenml: Greenml, tmp_path: Path) -> None:
+    file = plain(tmp_path / "a.csv", PARTS[0], *PARTS, PARTS[-1], columns=TIMED)
+    assert greenml("import", str(file), "--model", "m")[0] == 0
+    assert figures(db) == [("m", 0.6 * 3.6e6, 6000.0)]
 
 
 @pytest.mark.parametrize(
@@ -417,6 +471,16 @@ def test_a_sum_of_carbontracker_alone_needs_its_pue(db: Store, greenml: Greenml,
     energy_kwh = ((13.389104 + 136.86084615) * 53.25 + 154 * 53.75) / 3.6e6
     assert (row["known_kwh"], row["duration_s"]) == (pytest.approx(energy_kwh, rel=1e-3), 107)
     assert row["intensity_g_per_kwh"] == pytest.approx(102, rel=1e-3)
+    found = db.rows("select cpu_source, cpu_method, gpu_source, gpu_method, ram_source from leaderboard")
+    assert [tuple(row.values()) for row in found] == [
+        (
+            "estimated",
+            "the whole sum, components not told apart",
+            "estimated",
+            "counted with the CPU; the file does not tell them apart",
+            "unknown",
+        )
+    ]
 
 
 # Again
@@ -481,7 +545,9 @@ def test_said_to_be_like_a_run_it_is_ranked_beside_it(db: Store, greenml: Greenm
     assert greenml("import", file, "--like", "aaa", "--accuracy", "95")[0] == 0
     own, foreign = db.rows("from leaderboard order by rank desc")
     assert (own["rank"], foreign["rank"], foreign["contest"] == own["contest"]) == (2, 1, True)
-    assert f"on their importer's word: cnn {foreign['run_id'][:8]}\n" in greenml("board")[2]
+    for command in (["board"], ["board", "--grouped"]):
+        assert f"on their importer's word: cnn {foreign['run_id'][:8]}\n" in greenml(*command)[2]
+    assert "_is_imported" not in greenml("board", "--grouped", "--json")[1]
     assert foreign["acc_per_kwh"] == pytest.approx(95 / 3.523348856858752e-05, rel=1e-9)
     [run] = db.rows("from runs where kind = 'import'")
     assert (run["dataset"], run["num_classes"], run["test_count"], run["test_correct"]) == ("digits", 10, 360, 342)
@@ -530,6 +596,11 @@ def test_what_cannot_be_said(db: Store, greenml: Greenml) -> None:
         assert (code, what.startswith(error), bool(hint)) == (2, True, True), (arguments, what)
 
 
+def test_a_run_without_an_id_is_not_called_none(greenml: Greenml, tmp_path: Path) -> None:
+    code, what, _ = refused(greenml, str(plain(tmp_path / "a.csv", (1, 0.1, 10))), "--run", "N")
+    assert (code, what) == (2, "no run there begins with `N`")
+
+
 def test_one_accuracy_is_of_one_run(greenml: Greenml) -> None:
     code, what, hint = refused(greenml, str(GOLDEN / "tasks"), "--accuracy", "0.9", "--dataset", "d")
     assert (code, what) == (2, "--accuracy is of one run, and there are 2")
@@ -563,6 +634,87 @@ def test_metrics_are_joined_from_the_left(db: Store, greenml: Greenml, tmp_path:
     assert db.rows("select value, goal from leaderboard where model = 'DLinear' and season = 'winter'") == [
         {"value": 0.3, "goal": "max"}
     ]
+    # What was told of the others still holds, and of all of them where nothing is told.
+    told = db.rows("from leaderboard order by run_id"), db.rows("from metrics order by run_id, seq")
+    assert sum(row["value"] is not None for row in told[0]) == 4
+    code, _, err = greenml("import", str(root))
+    assert (code, "0 runs stored, 4 as known" in err) == (0, True)
+    assert greenml("import", str(root), "--num-test", "100")[0] == 0
+    assert (db.rows("from leaderboard order by run_id"), db.rows("from metrics order by run_id, seq")) == told
+    assert {row["num_test"] for row in db.rows("select num_test from runs")} == {100}
+
+
+def test_figures_stay_with_a_run_that_grows(db: Store, greenml: Greenml, tmp_path: Path) -> None:
+    lines = (GOLDEN / "emissions.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "emissions.csv").write_text("".join(lines[:2]))
+    (tmp_path / "metrics.json").write_text('{"accuracy": 0.91, "f1": 0.5}')
+    greenml("import", str(tmp_path), "--dataset", "digits")
+    (tmp_path / "metrics.json").unlink()
+    (tmp_path / "emissions.csv").write_text("".join(lines))
+    assert "grown" in greenml("import", str(tmp_path))[1]
+    assert db.rows("select accuracy, metric from leaderboard") == [{"accuracy": 0.91, "metric": "accuracy"}]
+    assert [row["name"] for row in db.rows("from metrics order by seq")] == ["accuracy", "f1"]
+
+
+def test_a_figure_that_has_changed_comes_in(db: Store, greenml: Greenml, tmp_path: Path) -> None:
+    """Also where what the run is judged by has not."""
+    shutil.copy(GOLDEN / "emissions.csv", tmp_path)
+    for f1 in (0.5, 0.7):
+        (tmp_path / "metrics.json").write_text(json.dumps({"accuracy": 0.91, "f1": f1}))
+        greenml("import", str(tmp_path), "--dataset", "digits")
+    assert db.rows("select value from metrics where name = 'f1'") == [{"value": 0.7}]
+    (tmp_path / "metrics.json").unlink()
+    for goal in ("max", "min"):
+        (tmp_path / "long.csv").write_text(f"run,name,value,goal\ncc,skill,0.3,{goal}\n")
+        run = plain(tmp_path / "m" / "FR" / "cc_emissions.csv", (1, 0.1, 10))
+        greenml("import", str(tmp_path / "m"), "--metrics", str(tmp_path / "long.csv"))
+    assert run.exists()
+    assert db.rows("select goal from leaderboard where metric = 'skill'") == [{"goal": "min"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "error"),
+    [
+        ("a.json", '{"accuracy": "91%"}', "accuracy is `91%`"),
+        ("a.json", '{"val_loss": [0.5, 0.4]}', "val_loss is `[0.5, 0.4]`"),
+        ("a.csv", "name,value\nskill,high\n", "skill is `high`"),
+        ("a.csv", 'run,f1\ncc,"0,9"\n', "f1 is `0,9`"),
+    ],
+)
+def test_a_figure_that_cannot_be_read_is_not_passed_over(
+    db: Store, greenml: Greenml, tmp_path: Path, name: str, text: str, error: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    code, what, hint = refused(greenml, str(GOLDEN / "emissions.csv"), "--metrics", str(tmp_path / name))
+    assert (code, what, "a number" in hint) == (5, f"{tmp_path / name}: {error}", True)
+    assert db.rows("from runs") == []
+
+
+def test_gaps_and_words_that_are_no_figures_are_passed_over(db: Store, greenml: Greenml, tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_text('{"f1": null, "recall": "", "loss": NaN, "optimizer": "adam", "accuracy": 0.9}')
+    assert greenml("import", str(GOLDEN / "emissions.csv"), "--metrics", str(file))[0] == 0
+    assert [row["name"] for row in db.rows("from metrics")] == ["accuracy"]
+
+
+def test_spoilt_figures_beside_one_file_do_not_stop_the_others(db: Store, greenml: Greenml, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        plain(tmp_path / name / f"{name}_emissions.csv", (1, 0.1, 10))
+    (tmp_path / "a" / "metrics.json").write_text("[1,2,3]")
+    (tmp_path / "b" / "b_metrics.json").write_text('{"accuracy": 0.9}')
+    code, _, err = greenml("import", str(tmp_path))
+    assert (code, f"skipped {tmp_path / 'a' / 'metrics.json'} has no names for its figures" in err) == (5, True)
+    assert "1 file of 3 could not be imported" in err
+    assert db.rows("select name, accuracy from leaderboard order by name") == [
+        {"name": "a", "accuracy": None},
+        {"name": "b", "accuracy": 0.9},
+    ]
+
+
+def test_a_table_of_metrics_that_is_not_there(greenml: Greenml, tmp_path: Path) -> None:
+    file = tmp_path / "nofile.csv"
+    code, what, hint = refused(greenml, str(GOLDEN / "emissions.csv"), "--metrics", str(file))
+    assert (code, what, bool(hint)) == (2, f"--metrics {file} does not exist", True)
 
 
 def test_metrics_beside_a_file_are_of_its_run(db: Store, greenml: Greenml, tmp_path: Path) -> None:
@@ -592,6 +744,94 @@ def test_an_export_comes_back_as_it_was(db: Store, greenml: Greenml, tmp_path: P
         assert (code, expected in err) == (0, True)
     imported = type(db)(tmp_path / "here" / "greenml.duckdb")
     assert records(imported) == records(db) == imported.records([A, B])
+
+
+def test_what_runs_left_beside_a_store_is_not_looked_at(db: Store, greenml: Greenml, tmp_path: Path) -> None:
+    """Curves and summaries of a training are no runs of another program; other folders of that name may hold some."""
+    there = type(db)(tmp_path / "there" / "greenml.duckdb")
+    record(there, A, [0.9], [1e5])
+    with there.claim(A) as folder:
+        (folder / "epochs.csv").write_text("run_id,epoch\n")
+        (folder / "summary.json").write_text('[{"run_id": "aaaaaaaaaaaa"}]')
+    plain(tmp_path / "there" / "runs" / "exp1" / "r_emissions.csv", (1, 0.1, 10))
+    code, _, err = greenml("import", str(there.path.parent))
+    assert (code, "skipped" in err) == (0, False)
+    assert [row["kind"] for row in db.rows("select kind from runs order by kind")] == ["import", "train"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "instead"),
+    [
+        ("--model", "m", "leave it out"),
+        ("--tag", "t", "`greenml runs tag RUN TAG`"),
+        ("--region", "FR", "leave it out"),
+        ("--accuracy", "0.9", "leave it out"),
+        ("--pue", "1.5", "leave it out"),
+        ("--run", "aaa", "`greenml runs export -o FILE.jsonl RUN`"),
+    ],
+)
+def test_nothing_is_said_of_what_greenml_recorded(
+    db: Store, greenml: Greenml, tmp_path: Path, flag: str, value: str, instead: str
+) -> None:
+    there = type(db)(tmp_path / "there" / "greenml.duckdb")
+    record(there, A, [0.9], [1e5])
+    code, what, hint = refused(greenml, str(there.path), flag, value)
+    assert (code, what) == (2, f"{there.path} is greenml's own: {flag} is for files of other programs")
+    assert instead in hint
+    assert db.rows("from runs") == []
+
+
+def test_a_store_is_read_where_it_lies(
+    db: Store, greenml: Greenml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is copied to show it, and nothing in it is changed, not even a run that has died."""
+    there = type(db)(tmp_path / "there" / "greenml.duckdb")
+    record(there, A, [0.9], [1e5])
+    there.write([make_run(B)])
+    before = there.path.read_bytes()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    code, out, err = greenml("import", str(there.path), "--dry-run", "--json")
+    assert (code, err) == (0, "")
+    assert [(run["run_id"], run["state"]) for run in json.loads(out)[0]["runs"]] == [(A, "new"), (B, "new")]
+    assert there.path.read_bytes() == before
+
+
+def test_an_export_is_read_once(db: Store, greenml: Greenml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(db, A, [0.9], [1e5])
+    greenml("runs", "export", "-o", str(tmp_path / "runs.jsonl"))
+    read, files = own.read_records, []
+    monkeypatch.setattr(own, "read_records", lambda path: files.append(path) or read(path))
+    here = ["--store", str(tmp_path / "here" / "greenml.duckdb")]
+    assert greenml("import", str(tmp_path / "runs.jsonl"), *here)[0] == 0
+    assert len(files) == 1
+
+
+def test_a_store_of_an_older_greenml_stays_as_it_is(db: Store, greenml: Greenml, tmp_path: Path) -> None:
+    of_schema_1(tmp_path / "old.duckdb")
+    before = (tmp_path / "old.duckdb").read_bytes()
+    for arguments in (["--dry-run"], []):
+        code, out, _ = greenml("import", str(tmp_path / "old.duckdb"), *arguments)
+        assert (code, out.split()[-1]) == (0, "new")
+    assert db.rows("select run_id from runs") == [{"run_id": A}]
+    assert (tmp_path / "old.duckdb").read_bytes() == before
+
+
+@pytest.mark.parametrize("num_bytes", [64, 12_345])
+def test_a_torn_store_is_to_be_had_again(db: Store, greenml: Greenml, tmp_path: Path, num_bytes: int) -> None:
+    there = type(db)(tmp_path / "there" / "greenml.duckdb")
+    record(there, A, [0.9], [1e5])
+    there.path.write_bytes(there.path.read_bytes()[:num_bytes])
+    code, what, hint = refused(greenml, str(there.path))
+    assert (code, str(there.path) in what, hint.startswith("get it again from where it came")) == (3, True, True)
+
+
+@pytest.mark.parametrize("flags", [[], ["--epochs"]])
+def test_a_summary_names_the_export_that_has_all(db: Store, greenml: Greenml, tmp_path: Path, flags: list[str]) -> None:
+    record(db, A, [0.9], [1e5])
+    greenml("runs", "export", "-o", str(tmp_path / "e2.csv"), *flags)
+    code, what, hint = refused(greenml, str(tmp_path / "e2.csv"))
+    assert (code, what) == (2, f"{tmp_path / 'e2.csv'} is a summary of greenml's runs")
+    assert ".jsonl" in hint
 
 
 def test_a_run_that_had_not_ended_is_named(db: Store, greenml: Greenml, tmp_path: Path) -> None:

@@ -180,6 +180,7 @@ def query_of_groups(order: str, asked: dict[str, Any], limit: int, everything: b
         with chosen as ({groups})
         select
             *,
+            list_has_any(run_ids, (select list(run_id) from runs where kind = 'import')) as _is_imported,
             count(*) over own as _in_contest,
             min(dataset) over own as _title,
             {COUNTS},
@@ -349,14 +350,19 @@ def about_runs(rows: list[Row]) -> list[str]:
     trainings = [row for row in rows if row["kind"] != "calibrate"]
     if mostly_setup := [f"{row['model']} {row['run_id'][:8]}" for row in trainings if (row["setup_share"] or 0) > 0.5]:
         notes.append(f"set-up took more than half of the energy of {some(mostly_setup)}: longer runs say more")
-    if told := [f"{row['model']} {row['run_id'][:8]}" for row in rows if row["kind"] == "import" and row["rank"]]:
-        more = f" and {len(told) - 3} more" if len(told) > 3 else ""
-        notes.append(f"accuracy and data of imported runs are on their importer's word: {', '.join(told[:3])}{more}")
+    notes += on_their_word(
+        [f"{row['model']} {row['run_id'][:8]}" for row in rows if row["kind"] == "import" and row["rank"]]
+    )
     if rows and (repeats := rows[0]["_num_repeats"]):
         configs = rows[0]["_num_repeated"]
         of = "one config" if configs == 1 else f"{configs:,} configs"
         notes.append(f"{repeats:,} runs are repeats of {of}: --grouped shows mean and spread")
     return notes
+
+
+def on_their_word(names: list[str]) -> list[str]:
+    """Of ranked runs that were imported."""
+    return [f"accuracy and data of imported runs are on their importer's word: {some(names)}"] if names else []
 
 
 def some(names: list[str]) -> str:
@@ -370,7 +376,9 @@ def about_groups(rows: list[Row]) -> list[str]:
     if unranked := sum(row["num_unranked"] for row in rows):
         does = "is unranked and does" if unranked == 1 else "are unranked and do"
         notes.append(f"{counted(unranked, 'run')} of these groups {does} not count: `greenml board --all` says why")
-    return notes
+    return notes + on_their_word(
+        [f"{row['model']} {row['run_ids'][0][:8]}" for row in rows if row["_is_imported"] and row["rank"]]
+    )
 
 
 def left_out(db: Store, rows: list[Row], everything: bool) -> list[str]:

@@ -18,7 +18,7 @@ from greenml.console import Column, counted, figure
 from greenml.errors import DataError, GreenMLError, UsageError
 from greenml.exchange import metrics as tables
 from greenml.goals import goal_of, parse
-from greenml.records import Phase, Run, Source
+from greenml.records import Metric, Phase, Run, Source
 from greenml.units import co2_g, kwh
 
 if TYPE_CHECKING:
@@ -34,6 +34,14 @@ if TYPE_CHECKING:
 
 MOST_NAMED = 10
 MOST_NOTES = 3
+OVER = "status not in ('running', 'waiting')"
+"""Runs that a merge takes; others are alive."""
+AS_RECORDED = "its runs come as they were recorded: leave it out"
+INSTEAD = {
+    "--tag": "leave it out; `greenml runs tag RUN TAG` tags them when they are here",
+    "--run": "`greenml runs export -o FILE.jsonl RUN`, where it comes from, writes that run alone",
+}
+"""What to do instead of a flag that is for other programs' files."""
 COLUMNS = [
     Column("file", lambda row: row["file"], right=False, shrinks=True),
     Column("kind", lambda row: row["kind"], right=False, shrinks=True),
@@ -131,14 +139,34 @@ def import_runs(
         **judged(metric, accuracy),
         **shared_with(db, like, dataset),
     )
+    flags = {
+        "--model": model,
+        "--dataset": dataset,
+        "--region": region,
+        "--season": season,
+        "--tag": tag,
+        "--accuracy": accuracy,
+        "--metric": metric,
+        "--metrics": metrics,
+        "--num-classes": num_classes,
+        "--num-test": num_test,
+        "--like": like,
+        "--run": run,
+        "--columns": columns,
+        "--pue": pue,
+    }
+    given = [flag for flag, value in flags.items() if value not in (None, [])]
     files = exchange.survey(paths, exchange.Options(columns=columns, pue=pue, region=region))
+    files = [refused_with(file, given) for file in files if not is_here(file, db)]
     if len(files) == 1 and files[0].trouble:
         raise files[0].trouble
-    found = [one for one in exchange.unique(files) if run is None or str(one.label).startswith(run)]
+    found = [one for one in exchange.unique(files) if run is None or (one.label or "").startswith(run)]
     if run and not found:
         raise UsageError(f"no run there begins with `{run}`", hint="--dry-run --json shows what there is")
     refuse_one_for_all(found, said)
-    brought = prepared(db, found, said, told_beside(found, metrics))
+    told, spoilt = told_beside(found, metrics, alone=len(files) == 1)
+    files += spoilt
+    brought = prepared(db, found, said, told)
     refuse_without_data(brought, said)
     if not dry_run and any(one.comes_in for one in brought):
         db.check()
@@ -185,6 +213,19 @@ def shared_with(db: Store, like: str | None, dataset: str | None) -> Row:
     return {"dataset": row["dataset"], "like": run_id, "shared": row}
 
 
+def is_here(file: File, db: Store) -> bool:
+    """Whether a file is the store itself."""
+    return bool(file.export) and db.path.exists() and db.path.samefile(file.path)
+
+
+def refused_with(file: File, flags: Sequence[str]) -> File:
+    """The same, or trouble: what greenml exported is a record, of which nothing is said at an import."""
+    if not file.export or not flags:
+        return file
+    what = f"{file.path} is greenml's own: {flags[0]} is for files of other programs"
+    return exchange.File(path=file.path, trouble=UsageError(what, hint=INSTEAD.get(flags[0], AS_RECORDED)))
+
+
 def refuse_one_for_all(found: Sequence[Foreign], said: Said) -> None:
     """What one run reached says nothing about others, nor anything where nobody says on what data."""
     if said.accuracy is None and said.metric is None:
@@ -203,36 +244,42 @@ def refuse_without_data(brought: Sequence[Brought], said: Said) -> None:
         raise UsageError(f"{flag} on what data?", hint="--like RUN, or --dataset NAME")
 
 
-def told_beside(found: Sequence[Foreign], file: Path | None) -> list[tuple[Path, Told]]:
-    """The figures of `--metrics`, and of `metrics.json` or `RUN_metrics.json` beside the files."""
+def told_beside(
+    found: Sequence[Foreign], file: Path | None, *, alone: bool
+) -> tuple[list[tuple[Path, Told]], list[File]]:
+    """The figures of `--metrics`, or of `metrics.json` and `RUN_metrics.json` beside the files, and which are spoilt.
+
+    Raises DataError for a spoilt one where all else is one file.
+    """
     if file:
-        return [(file, row) for row in tables.read(file)]
+        if not file.exists():
+            raise UsageError(f"--metrics {file} does not exist", hint="name a CSV or JSON of figures")
+        return [(file, row) for row in tables.read(file)], []
     places = [run.path.with_name(name) for run in found for name in ("metrics.json", f"{run.name}_metrics.json")]
-    return [(place, row) for place in dict.fromkeys(places) if place.exists() for row in tables.read(place)]
+    told, spoilt = [], []
+    for place in filter(Path.exists, dict.fromkeys(places)):
+        try:
+            told += [(place, row) for row in tables.read(place)]
+        except DataError as trouble:
+            if alone:
+                raise
+            spoilt.append(exchange.File(path=place, trouble=trouble))
+    return told, spoilt
 
 
 def prepared(db: Store, found: Sequence[Foreign], said: Said, told: Sequence[tuple[Path, Told]]) -> list[Brought]:
-    """The records of every run, and what the store has of it already."""
-    here = {
-        row["run_id"]: row
-        for row in db.rows(
-            """
-            select run_id, config, tags, metric, value, test_accuracy, removed_at is not null as is_removed, duration_s
-            from run_rows
-            left join totals using (run_key)
-            where run_id in (select unnest(?))
-            """,
-            [[run.run_id for run in found]],
-        )
-    }
+    """The records of every run, and what the store has of it already: figures hold until others are told."""
+    here = stored(db, [run.run_id for run in found])
     used: set[int] = set()
     brought = []
     for read in found:
         before = here.get(read.run_id)
-        own = said.over((before or {}).get("config", {}).get("said", {}))
+        own = said.over(before["config"].get("said", {}) if before else {})
         run = read.under(own.pue)
         figures, rows = figures_of(run, own, told, alone=len(found) == 1)
         used |= {id(row) for row in rows}
+        if before and not figures:
+            figures = before["figures"]
         records = exchange.to_records(run, own, figures)
         brought.append(Brought(run=run, said=own, records=records, state=state_of(run, records, before)))
     for path, row in told:
@@ -240,6 +287,38 @@ def prepared(db: Store, found: Sequence[Foreign], said: Said, told: Sequence[tup
             keys = ", ".join(f"{key} {value}" for key, value in row.keys.items()) or "a row without model or run"
             console.say(f"{path}: {keys}: fits no run here")
     return brought
+
+
+def stored(db: Store, run_ids: Sequence[str]) -> dict[str, Row]:
+    """What the store has of these runs, and their `figures`."""
+    rows = db.rows(
+        """
+        select
+            run_id,
+            config,
+            metric,
+            goal,
+            value,
+            test_accuracy,
+            removed_at is not null as is_removed,
+            duration_s
+        from run_rows
+        left join totals using (run_key)
+        where run_id in (select unnest(?))
+        """,
+        [run_ids],
+    )
+    here = {row["run_id"]: row | {"figures": []} for row in rows}
+    figures = """
+        select run_id, metric_rows.name, metric_rows.value, metric_rows.goal
+        from metric_rows
+        join run_rows using (run_key)
+        where run_id in (select unnest(?))
+        order by run_key, segment, seq
+    """
+    for row in db.rows(figures, [run_ids]):
+        here[row["run_id"]]["figures"].append((row["name"], row["value"], row["goal"]))
+    return here
 
 
 def figures_of(
@@ -265,9 +344,8 @@ def state_of(run: Foreign, records: Sequence[Stored], before: Row | None) -> str
     end = records[-1]
     same = (
         began.config["said"] == before["config"].get("said")
-        and (getattr(end, "test_accuracy", None), getattr(end, "value", None))
-        == (before["test_accuracy"], before["value"])
-        and began.metric == before["metric"]
+        and all(getattr(end, name, None) == before[name] for name in ("metric", "goal", "value", "test_accuracy"))
+        and {(row.name, row.value, row.goal) for row in records if isinstance(row, Metric)} == set(before["figures"])
         and began.config["import"]["columns"] == before["config"]["import"]["columns"]
     )
     return "known" if same else "said anew"
@@ -320,7 +398,7 @@ def own_exports(files: Sequence[File], db: Store, *, dry_run: bool) -> tuple[lis
     """Bring in what greenml exported, or show what would come; what is wrong with one is no matter of the others."""
     rows, troubles = [], []
     for file in files:
-        if not file.export or (db.path.exists() and db.path.samefile(file.path)):
+        if not file.export:
             continue
         try:
             rows.append(own_export(file.path, file.export, db, dry_run=dry_run))
@@ -333,12 +411,12 @@ def own_exports(files: Sequence[File], db: Store, *, dry_run: bool) -> tuple[lis
 
 def own_export(path: Path, export: str, db: Store, *, dry_run: bool) -> Row:
     """A row for an export of greenml, which is brought in unless it is only shown."""
-    with exchange.staged(path, export) as (source, unended):
-        listing = source.rows("select * from leaderboard order by started_at, run_id")
+    with exchange.opened(path, export) as (source, unended):
+        listing = source.rows(f"from leaderboard where {OVER} order by started_at, run_id")
+        [phases] = source.rows(f"select count(*) as num from phase_rows join runs using (run_key) where {OVER}")
         known = {row["run_id"] for row in db.rows("select run_id from run_rows")}
-        [phases] = source.rows("select count(*) as num from phase_rows")
-    if not dry_run:
-        say_merged(exchange.bring(path, export, db), path)
+        if not dry_run:
+            say_merged(db.merge(source), path)
     for run_id in unended:
         console.say(f"skipped {run_id}: it had not ended when it was exported; export it again")
     keys = ("run_id", "name", "model", "dataset", "country", "season", "duration_s", "energy_kwh", "known_kwh")

@@ -83,7 +83,7 @@ def merge(
     """Bring the runs and files of another store into this one."""
     from greenml.store import Store, resolve_path
 
-    source = Store(other)
+    source = Store(other, read_only=True)
     merged = Store(resolve_path(store)).merge(source)
     said(merged, other)
     if waiting := source.spooled():

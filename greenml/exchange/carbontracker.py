@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from greenml.errors import DataError
-from greenml.exchange.foreign import COMPONENTS, Foreign, Piece, Reading
+from greenml.exchange.foreign import COMPONENTS, Foreign, Piece, Reading, pue_of
 from greenml.records import Source
 from greenml.units import JOULES_PER_KWH
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 EPOCHS, SUM = "_carbontracker.log", "_carbontracker_output.log"
 KIND = "carbontracker"
+WHOLE = "the whole sum, components not told apart"
+COUNTED = "counted with the CPU; the file does not tell them apart"
 TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 EPOCH = re.compile(rf"^({TIME}) - Epoch (\d+):\s*$", re.MULTILINE)
 LASTED = re.compile(r"Duration:\s*(\d+):(\d\d):(\d\d(?:\.\d+)?)")
@@ -57,7 +59,7 @@ def read(path: Path, where: Where, options: Options) -> Reading:
     """Either log of a pair -> its kind, how it is read and why, and its one run. Raises DataError."""
     stem = path.name.removesuffix(SUM).removesuffix(EPOCHS)
     epochs, total = (text_of(path.with_name(stem + suffix)) for suffix in (EPOCHS, SUM))
-    pue = options.pue or (float(match[1]) if (match := PUE.search(epochs)) else None)
+    pue = pue_of(path.with_name(stem + EPOCHS), PUE.findall(epochs), options) or options.pue
     version = f"carbontracker {match[1]}" if (match := VERSION.search(epochs)) else "carbontracker"
     summed = actual(total)
     found = pieces_of(epochs)
@@ -69,11 +71,14 @@ def read(path: Path, where: Where, options: Options) -> Reading:
             hint=f"put {stem}{EPOCHS} beside it, or give --pue",
         )
     why = f"{KIND}: an epoch a row"
+    power = f"mean power that {version} read, times duration"
+    known = {name: power for name in COMPONENTS if any(joules(piece, name) is not None for piece in found)}
     if summed and found:
         why += f"; {difference(found, summed, pue)}"
     if not found and summed:
         why = f"{KIND}: one sum; {stem}{EPOCHS} with the epochs is not there"
         found = [whole(summed, pue)]
+        known = {"cpu": WHOLE, "gpu": COUNTED}
     devices = {name.lower(): what for name, what in DEVICES.findall((FOUND.search(epochs + total) or [""] * 2)[1])}
     intensity = INTENSITY.search(epochs) or INTENSITY.search(total)
     place = PLACE.search(epochs) or PLACE.search(total)
@@ -90,9 +95,7 @@ def read(path: Path, where: Where, options: Options) -> Reading:
         country=where.country or country_in(place[1] if place else ""),
         season=where.season,
         pieces=found,
-        sources=sources(
-            version, {name for name in COMPONENTS if any(joules(piece, name) is not None for piece in found)}
-        ),
+        sources=sources(version, known),
         co2_g=summed.co2_g if summed else None,
         g_per_kwh=g_per_kwh,
         place=place[1].strip() if place else where.country,
@@ -204,12 +207,10 @@ def joules(piece: Piece, component: str) -> float | None:
     return value
 
 
-def sources(tool: str, told: set[str]) -> dict[str, tuple[Source, str]]:
-    """Of what it told, and of what it may not have been asked to look at."""
+def sources(tool: str, known: dict[str, str]) -> dict[str, tuple[Source, str]]:
+    """Of what it told, and how, and of what it may not have been asked to look at."""
     return {
-        name: (Source.ESTIMATED, f"mean power that {tool} read, times duration")
-        if name in told
-        else (Source.UNKNOWN, f"{tool} told nothing of it")
+        name: (Source.ESTIMATED, known[name]) if name in known else (Source.UNKNOWN, f"{tool} told nothing of it")
         for name in COMPONENTS
     }
 

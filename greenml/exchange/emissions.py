@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenml.errors import DataError, UsageError
 from greenml.exchange.evidence import CUMULATIVE, PER_ROW, Row, judge
-from greenml.exchange.foreign import COMPONENTS, Foreign, Options, Piece, Reading, Where, country_name
+from greenml.exchange.foreign import COMPONENTS, Foreign, Options, Piece, Reading, Where, country_name, pue_of
 from greenml.records import Source
 from greenml.units import GRAMS_PER_KG, JOULES_PER_KWH
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 ENERGY = ("energy_consumed", "energy_kwh")
 DURATION = ("duration", "duration_sec")
 RUNS, TASKS, PLAIN = "CodeCarbon runs", "CodeCarbon tasks", "emissions table"
-SUMMARY = {"run_id", "acc_per_kwh", "unranked"}
-"""Columns of `greenml runs export -o FILE.csv`."""
+SUMMARIES = ({"run_id", "acc_per_kwh", "unranked"}, {"run_id", "epoch", "energy_total_j", "schedule_complete"})
+"""Columns of `greenml runs export -o FILE.csv`, and of that with `--epochs`."""
 EXCEL_NUMBER = re.compile(r"-?\d+,\d+(?:[eE][+-]?\d+)?")
 
 
@@ -56,7 +56,7 @@ def read(path: Path, where: Where, options: Options) -> Reading:
             found.append(told(path, label, group, kind, columns, why, where, options))
     if any(label in beside for label in groups):
         why += "; runs of tasks come from their own files, as the row here has the time of the last task only"
-    if kind == TASKS and not options.pue and not all(pue_beside(path, label) for label in groups):
+    if kind == TASKS and not options.pue and not all(run.says_pue for run in found):
         why += "; no file says its PUE: taken as 1, --pue says otherwise"
     return Reading(kind=kind, columns=columns, why=why, runs=found)
 
@@ -99,7 +99,7 @@ def torn(path: Path, line: int, what: str) -> DataError:
 def kind_of(path: Path, header: Sequence[str]) -> str:
     """What the header says the file is. Raises DataError where that is nothing to be imported."""
     names = set(header)
-    if names >= SUMMARY:
+    if any(names >= summary for summary in SUMMARIES):
         raise UsageError(f"{path} is a summary of greenml's runs", hint="greenml runs export -o FILE.jsonl has all")
     if not names & set(ENERGY) or not names & set(DURATION):
         raise DataError(
@@ -161,11 +161,14 @@ def moment(path: Path, line: int, text: str) -> datetime | None:
 
 
 def grouped(rows: Sequence[Row], kind: str) -> dict[str | None, list[Row]]:
-    """The rows of each run, without those that say the same again; a plain table is one run."""
+    """The rows of each run, without those that say the same moment again; a plain table is one run.
+
+    Without a time, equal rows may be equal parts, as those of epochs are.
+    """
     groups: dict[str | None, list[Row]] = {}
     for row in rows:
         group = groups.setdefault(None if kind == PLAIN else row.cells["run_id"], [])
-        if not group or row.cells != group[-1].cells:
+        if not group or not row.ended_at or row.cells != group[-1].cells:
             group.append(row)
     return groups
 
@@ -175,13 +178,13 @@ def tasks_beside(path: Path) -> dict[str | None, Path]:
     return {file.stem.rpartition("_")[2]: file for file in path.parent.glob("emissions_*_*.csv")}
 
 
-def pue_beside(tasks: Path, label: str | None) -> float | None:
-    """The PUE of the same run in the file of runs beside its tasks; None where there is none."""
-    runs = tasks.with_name("emissions.csv")
-    if not runs.exists():
-        return None
-    _, rows, _ = cells(runs)
-    return next((float(row["pue"]) for row in rows if row.get("run_id") == label and row.get("pue")), None)
+def pue_in(path: Path, rows: Sequence[Row], label: str | None, kind: str, options: Options) -> float | None:
+    """What its energy was multiplied by, as the file says, or that of runs beside its tasks; None where none does."""
+    own = pue_of(path, [row.cells.get("pue", "") for row in rows], options)
+    runs = path.with_name("emissions.csv")
+    if own is not None or kind != TASKS or not runs.exists():
+        return own
+    return pue_of(runs, [row.get("pue", "") for row in cells(runs)[1] if row.get("run_id") == label], options)
 
 
 # A run
@@ -199,9 +202,7 @@ def told(
 ) -> Foreign:
     last = rows[-1].cells
     is_total = columns == CUMULATIVE
-    pue = pue_of(path, rows, options)
-    if pue is None and kind == TASKS:
-        pue = pue_beside(path, label)
+    pue = pue_in(path, rows, label, kind, options)
     tool = f"CodeCarbon {last['codecarbon_version']}" if last.get("codecarbon_version") else "CodeCarbon"
     tool = path.name if kind == PLAIN else tool
     counted = rows[-1:] if is_total else rows
@@ -257,31 +258,15 @@ def identity(first: Row, label: str | None, where: Where) -> tuple[str, ...]:
     return ("table", where.model or "", where.country or "", where.season or "", name, *figures)
 
 
-def pue_of(path: Path, rows: Sequence[Row], options: Options) -> float | None:
-    """What the energy was multiplied by, as the file says; None where it does not."""
-    written = {row.cells.get("pue", "").strip() for row in rows} - {""}
-    if len(written) > 1:
-        raise DataError(f"{path}: one run with several PUEs: {', '.join(sorted(written))}", hint="import them apart")
-    if not written:
-        return None
-    try:
-        pue = float(written.pop())
-    except ValueError:
-        pue = math.nan
-    if not 1 <= pue < math.inf:
-        raise DataError(f"{path}: the PUE is `{rows[-1].cells['pue']}`", hint="it is 1 or more; correct it")
-    if options.pue and options.pue != pue:
-        raise UsageError(f"{path} says that its PUE is {pue:g}", hint="leave out --pue")
-    return pue
-
-
 def pieces(rows: Sequence[Row], is_total: bool, pue: float, path: Path) -> list[Piece]:
     """The stretches between the rows where they are totals; else a stretch a row."""
     if is_total:
         started_at = (rows[0].ended_at or modified(path)) - timedelta(seconds=rows[0].duration_s)
         nothing = dict.fromkeys((*COMPONENTS, "total"), 0.0)
         stretches = [(0.0, nothing, rows[0])]
-        stretches += [(before.duration_s, before.joules, row) for before, row in pairwise(rows)]
+        stretches += [
+            (before.duration_s, before.joules, row) for before, row in pairwise(rows) if row.cells != before.cells
+        ]
         return [
             piece(
                 row,

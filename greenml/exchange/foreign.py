@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from greenml import environment, grid
-from greenml.errors import UsageError
+from greenml.errors import DataError, UsageError
 from greenml.goals import parse
 from greenml.records import Epoch, Intensity, Metric, Phase, Run, RunEnd, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -141,6 +142,28 @@ class Options:
     """What their energy was multiplied by, where they do not say."""
     region: str | None = None
     """Whose grid it was, whatever they say."""
+
+
+def pue_of(path: Path, written: Iterable[str], options: Options) -> float | None:
+    """What the energy of a run was multiplied by, as its file says; None where it does not.
+
+    Raises DataError where that is none, and UsageError where the user says otherwise.
+    """
+    stated = {text.strip() for text in written} - {""}
+    if len(stated) > 1:
+        raise DataError(f"{path}: one run with several PUEs: {', '.join(sorted(stated))}", hint="import them apart")
+    if not stated:
+        return None
+    text = stated.pop()
+    try:
+        pue = float(text)
+    except ValueError:
+        pue = math.nan
+    if not 1 <= pue < math.inf:
+        raise DataError(f"{path}: the PUE is `{text}`", hint="it is 1 or more; correct it")
+    if options.pue and options.pue != pue:
+        raise UsageError(f"{path} says that its PUE is {pue:g}", hint="leave out --pue")
+    return pue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

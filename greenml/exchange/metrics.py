@@ -67,22 +67,34 @@ def told(path: Path, row: dict[str, Any]) -> Told:
     row = {str(key).strip(): value for key, value in row.items() if key is not None}
     row = {key.lower() if key.lower() in (*KEYS, NAME, VALUE, GOAL) else key: value for key, value in row.items()}
     keys = {key: str(row[key]).strip() for key in KEYS if row.get(key) not in (None, "")}
-    if NAME in row and VALUE in row:
+    is_long = NAME in row and VALUE in row
+    if is_long:
         named: list[tuple[str, Any, str | None]] = [(str(row[NAME]), row[VALUE], row.get(GOAL) or None)]
     else:
         named = [(name, value, None) for name, value in row.items() if name not in KEYS]
     figures = []
     for name, value, goal in named:
+        base = parse(name).base
+        if is_long or goal_of(base):
+            refuse_words(path, name, value)
         number = as_number(value)
         if number is None:
             continue
-        base = parse(name).base
         if base == "accuracy" and not 0 <= number <= 1:
             raise DataError(f"{path}: {name} is {number:g}", hint="accuracy is a fraction: 0.91, not 91")
         if goal not in (None, "max", "min"):
             raise DataError(f"{path}: {name} has the goal `{goal}`", hint="max or min")
         figures.append((name, number, goal or goal_of(base)))
     return Told(keys=keys, figures=figures)
+
+
+def refuse_words(path: Path, name: str, value: Any) -> None:
+    """Raise DataError where a figure should be and something else is; a gap is none, and what is not finite neither."""
+    text = "" if value is None else str(value).strip()
+    try:
+        float(text or "nan")
+    except ValueError as error:
+        raise DataError(f"{path}: {name} is `{text}`", hint="write a number, as 0.91, or leave it empty") from error
 
 
 def as_number(value: Any) -> float | None:

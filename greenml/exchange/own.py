@@ -16,34 +16,39 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from greenml.records import Stored
-    from greenml.store import Merged, Store
-
-
-def bring(path: Path, export: str, db: Store) -> Merged:
-    """The runs of an export into `db`. Raises DataError, and as `merge` does."""
     from greenml.store import Store
-
-    if export == STORE:
-        return db.merge(Store(path))
-    with staged(path, export) as (source, _):
-        return db.merge(source)
 
 
 @contextmanager
-def staged(path: Path, export: str) -> Iterator[tuple[Store, list[str]]]:
-    """An export as a store of its own for a while, and which runs it lacks, as they had not ended. Raises DataError."""
+def opened(path: Path, export: str) -> Iterator[tuple[Store, list[str]]]:
+    """An export as a store to read from, and which runs it lacks, as they had not ended. Raises DataError, StoreError.
+
+    A store is read where it lies, and stays as it is; only what needs other tables first is copied for a while.
+    """
     from greenml.store import Store
 
+    source = Store(path, read_only=True)
+    if export == STORE and is_up_to_date(source):
+        yield source, []
+        return
     with tempfile.TemporaryDirectory(prefix="greenml-") as folder:
         place = Store(Path(folder) / "staged.duckdb")
-        place.check()
         unended: list[str] = []
         if export == STORE:
-            place.merge(Store(path))
+            place.merge(source)
         else:
-            records = list(ended(read_records(path), unended))
-            place.replace(records)
+            place.replace(list(ended(read_records(path), unended)))
         yield place, unended
+
+
+def is_up_to_date(store: Store) -> bool:
+    from greenml.store import OlderSchemaError
+
+    try:
+        store.rows("select run_id from runs limit 0")
+    except OlderSchemaError:
+        return False
+    return True
 
 
 def ended(records: list[Stored], unended: list[str]) -> Iterator[Stored]:

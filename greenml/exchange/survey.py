@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 STORE, RECORDS = "greenml store", "greenml export"
 TREE = "_emissions.csv"
 TABLES = (".csv", ".bak")
+STORE_SUFFIX = ".duckdb"
+RUN_ID = re.compile("[0-9a-f]{12}")
 WAYS = "it takes CodeCarbon's emissions.csv, logs of carbontracker, and greenml's .jsonl, .json and .duckdb"
 
 
@@ -53,15 +56,19 @@ def survey(paths: Sequence[Path], options: Options) -> list[File]:
 
 
 def candidates(folder: Path) -> Iterator[Path]:
-    """What may be something, in a fixed order: the logs of one run once."""
-    for path in sorted(folder.rglob("*")):
+    """What may be something, in a fixed order: the logs of one run once, and nothing of `runs/` beside a store."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    run_folders = {path.with_name("runs") for path in paths if path.suffix.lower() == STORE_SUFFIX and is_store(path)}
+    for path in paths:
         name = path.name
-        if not path.is_file() or name.endswith("_carbontracker_err.log") or "metrics" in name:
+        if any(RUN_ID.fullmatch(parent.name) and parent.parent in run_folders for parent in path.parents):
+            continue
+        if name.endswith("_carbontracker_err.log") or "metrics" in name:
             continue
         if name.endswith(carbontracker.SUM):
             if not path.with_name(name.removesuffix(carbontracker.SUM) + carbontracker.EPOCHS).exists():
                 yield path
-        elif path.suffix.lower() in (*TABLES, ".jsonl", ".json", ".duckdb") or name.endswith(carbontracker.EPOCHS):
+        elif path.suffix.lower() in (*TABLES, ".jsonl", ".json", STORE_SUFFIX) or name.endswith(carbontracker.EPOCHS):
             yield path
 
 
@@ -79,6 +86,14 @@ def look_at(path: Path, where: Where, options: Options, *, named: bool) -> File:
         return File(path=path, trouble=error)
     what = DataError(f"{path}: nothing that greenml imports", hint=WAYS)
     return File(path=path, trouble=what, is_foreign=not named)
+
+
+def is_store(path: Path) -> bool:
+    """One that cannot be read is told of later, as any such file."""
+    try:
+        return own_kind(path) == STORE
+    except OSError:
+        return False
 
 
 def own_kind(path: Path) -> str | None:

@@ -55,7 +55,7 @@ def refuse_newer(done: set[int], path: Path) -> None:
 
 
 def foreign(path: Path) -> StoreError:
-    return StoreError(f"{path} is a DuckDB database that greenml did not make", hint="choose another --store")
+    return StoreError(f"{path} is a DuckDB database that greenml did not make", hint="name a store that greenml made")
 
 
 def migrations() -> dict[int, Path]:

@@ -54,10 +54,14 @@ def resolve_path(flag: Path | None) -> Path:
 
 
 class Store:
-    """One DuckDB file and what lies beside it: `runs/RUN/`, the writers' lock, the spool."""
+    """One DuckDB file and what lies beside it: `runs/RUN/`, the writers' lock, the spool.
 
-    def __init__(self, path: Path, *, timeout_s: float = 10.0) -> None:
+    With `read_only` it is somebody else's: nothing in it is changed, also not to bring it up to date.
+    """
+
+    def __init__(self, path: Path, *, timeout_s: float = 10.0, read_only: bool = False) -> None:
         self.path = path
+        self.read_only = read_only
         self.timeout_s = timeout_s
         self._patience_s = timeout_s
         self._ready = False
@@ -188,8 +192,9 @@ class Store:
             with self._reading() as con:
                 if not self._dead(con):
                     return select(con, sql, params)
-            with suppress(StoreError):
-                self._bury(1.0)
+            if not self.read_only:
+                with suppress(StoreError):
+                    self._bury(1.0)
             with self._reading() as con:
                 self._show_as_crashed(con, self._dead(con))
                 return select(con, sql, params)
@@ -360,7 +365,9 @@ class Store:
 
     def _may_write(self) -> bool:
         # DuckDB opens a writable file in a read-only folder, and fails at commit.
-        return all(os.access(path, os.W_OK) for path in (self.path.parent, self.path) if path.exists())
+        return not self.read_only and all(
+            os.access(path, os.W_OK) for path in (self.path.parent, self.path) if path.exists()
+        )
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -376,8 +383,10 @@ class Store:
                 by = f"by {holder}" if holder else "by another program"
                 raise StoreError(f"{self.path} is in use {by}", hint="close that program, or try again") from error
             if "not a valid DuckDB database" in text:
-                raise StoreError(f"{self.path} is not a DuckDB database", hint="choose another --store") from error
+                hint = "get it again from where it came" if self.read_only else "choose another --store"
+                raise StoreError(f"{self.path} is not a DuckDB database", hint=hint) from error
             hint = "free some space, restore the file from a copy, or start a new one with --store"
+            hint = "get it again from where it came: it is not whole" if self.read_only else hint
             raise StoreError(f"{self.path}: {text}", hint=hint) from error
         except OSError as error:
             reason = error.strerror or "its lock is held by another writer"
