@@ -108,7 +108,12 @@ def command() -> str:
     """The command line, ready to be pasted."""
     program = Path(sys.argv[0])
     name = program.parent.name if program.name == "__main__.py" else program.name  # python -m greenml
-    return shlex.join([name, *sys.argv[1:]])
+    return printable(shlex.join([name, *sys.argv[1:]]))
+
+
+def printable(text: str) -> str:
+    """What came from the system and is no UTF-8 -> the same with `\\udce9` for such bytes: it can be stored."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def provenance(meter: Mapping[str, Any]) -> str:

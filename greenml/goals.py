@@ -61,8 +61,16 @@ def parse(name: str) -> Name:
     return Name(split, ALIASES.get(base, base))
 
 
+NEGATED = re.compile("^neg(ative)?_")
+"""As scikit-learn names its scores: `neg_mean_squared_error`, of which more is better."""
+
+
 def goal_of(base: str) -> str | None:
     """`max` where more is better, `min` where less is; None where the name does not say."""
+    if NEGATED.match(base):
+        inner = NEGATED.sub("", base)
+        # Only errors are negated for being scores: `negative_recall` is the recall of a class.
+        return "max" if goal_of(ALIASES.get(inner, inner)) == "min" else None
     for word in (base, base.rpartition("_")[2]):
         if word in MORE:
             return "max"

@@ -119,7 +119,7 @@ class Run:
     group_hash: str | None = None
     """Equal for runs of one config under several seeds, on equal machines."""
     device: str
-    """`cpu`, `cuda`, `mps`."""
+    """`cpu`, `cuda`, `mps`; `unknown` for a command, whose devices nobody sees."""
     hardware: dict[str, Any]
     """What the machine is: CPU, threads, memory, GPUs."""
     meter: dict[str, Any]
@@ -303,7 +303,9 @@ class RunEnd:
     """What the run is judged by; a tracked run may learn that from its program."""
     goal: str = "max"
     value: float | None = None
-    """Of `metric` at the end, where that is not accuracy."""
+    """Of `metric` on the test split or of the whole run, where that is not accuracy."""
+    device: str | None = None
+    """Where it became known on the way: what the run computed on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -238,7 +238,7 @@ def records(db: Store) -> list[Stored]:
             rows = db.rows(f"from {TABLES[kind]} where run_key = ? order by {order}", [run["run_key"]])
             found += [taken(kind, row | {"run_id": run["run_id"]}) for row in rows]
         if run["ended_at"]:
-            found.append(taken(RunEnd, run))
+            found.append(taken(RunEnd, run | {"device": None}))
     return found
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
+import duckdb
 import pytest
 from conftest import GREENML, STARTED_AT, environment, make_phase, record
 
@@ -20,7 +23,7 @@ import greenml
 from greenml import cli
 from greenml.errors import UsageError
 from greenml.records import Epoch, Source
-from greenml.store import Store
+from greenml.store import Store, utc_now
 from greenml.tracking import files, metrics, tracker
 from greenml.tracking.books import Books, Draft
 from greenml.tracking.files import JsonFile, JsonLines
@@ -42,6 +45,10 @@ from greenml.tracking.metrics import Judge, Name
         ("box_loss", Name("", "box_loss"), "min"),
         ("test", Name("", "test"), None),
         ("elo", Name("", "elo"), None),
+        ("neg_mean_squared_error", Name("", "neg_mean_squared_error"), "max"),
+        ("val_neg_root_mean_squared_error", Name("val", "neg_root_mean_squared_error"), "max"),
+        ("negative_log_loss", Name("", "negative_log_loss"), "max"),
+        ("negative_recall", Name("", "negative_recall"), None),
     ],
 )
 def test_names_say_their_split_and_their_direction(written, name, goal):
@@ -64,6 +71,12 @@ def test_an_accuracy_is_a_fraction_or_is_refused(value):
     assert line.figures == {}
     assert ("log 0.863, or accuracy_percent" in line.troubles["fraction"]) == (value == 86.3)
     assert metrics.read({"accuracy_pct": 101.0}).figures == {}
+
+
+def test_a_name_is_text_that_can_be_stored():
+    line = metrics.read({"bad\ud800": 1, 2: 3, "": 4, "größe": 5})
+    assert line.figures == {"größe": 5.0}
+    assert line.troubles["name"].startswith("'bad\\ud800' is no name")
 
 
 def test_numbers_are_what_python_numpy_and_tensors_call_so():
@@ -94,6 +107,13 @@ def test_figures_without_a_split_find_their_column():
     assert columns(test_accuracy=0.9, test_loss=0.1) == {}
 
 
+def test_a_loss_is_judged_where_it_is_validations():
+    def value(**figures):
+        return metrics.columns(metrics.read(figures).named(), "loss")["value"]
+
+    assert (value(loss=0.5), value(loss=0.5, val_loss=0.6), value(loss=0.5, train_loss=0.4)) == (None, 0.6, 0.5)
+
+
 def test_metrics_that_are_asked_for():
     assert metrics.asked("val_rmse") == ("rmse", "min")
     assert metrics.asked("elo:max") == ("elo", "max")
@@ -109,16 +129,23 @@ def judged(*lines, metric=None, goal=None):
     judge = Judge(metric, goal)
     for line in lines:
         judge.hear(metrics.read(line))
-    return judge.metric, judge.goal, judge.value
+    return judge.metric, judge.goal, judge.metric and judge.result(judge.metric)
 
 
 def test_a_run_is_judged_by_accuracy_or_else_by_the_first_known_name():
-    assert judged({"epoch": 1, "elo": 1500, "loss": 0.5, "rmse": 3}, {"mae": 2}) == ("rmse", "min", 3.0)
-    assert judged({"rmse": 3}, {"val_accuracy": 0.5}) == ("accuracy", "max", 0.5)
+    assert judged({"epoch": 1, "elo": 1500, "loss": 0.5, "rmse": 3}, {"mae": 2}) == ("rmse", "min", None)
+    assert judged({"rmse": 3}, {"accuracy": 0.5}) == ("accuracy", "max", 0.5)
     assert judged({"train_rmse": 3, "elo": 2}) == (None, None, None)
     assert judged({"elo": 1500, "goal": "max"}) == ("elo", "max", 1500.0)
     assert judged({"accuracy": 0.5, "elo": 9}, metric="elo", goal="max") == ("elo", "max", 9.0)
-    assert judged({"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.4}) == ("loss", "min", 0.4)
+    assert judged({"loss": 0.5}) == ("loss", "min", 0.5)
+    assert judged({"epoch": 1, "val_loss": 0.5}, {"test_loss": 0.4}) == ("loss", "min", 0.4)
+
+
+@pytest.mark.parametrize("on_the_way", [{"epoch": 2}, {"epoch": 0.5}, {"step": 7}])
+def test_a_loss_on_the_way_judges_nothing(on_the_way):
+    assert judged({"loss": 0.4} | on_the_way) == (None, None, None)
+    assert judged({"loss": 0.4, "train_loss": 0.3} | on_the_way)[0] == "loss"
 
 
 # Epochs out of phases
@@ -156,15 +183,36 @@ def test_epochs_that_came_at_once_share_and_say_so():
     assert second.source is Source.MEASURED, "where both end, the counter was read"
 
 
+@pytest.mark.parametrize(
+    ("names", "errors", "error_j"),
+    [
+        (["program"] * 3, [2.0, 3.0, 5.0], 7.0),  # what lies between cancels
+        (["program", "test", "program"], [2.0, 9.0, 5.0], 7.0),
+        (["program", "program", "test", "program"], [2.0, 3.0, 9.0, 5.0], 10.0),
+        (["program"], [2.0], 2.0),
+        (["program"] * 2, [2.0, None], None),
+    ],
+)
+def test_an_epoch_is_as_uncertain_as_the_ends_of_its_stretches(names, errors, error_j):
+    books = Books("a" * 12, None)
+    books.end([Draft(1)], last_seq=len(names) - 1)
+    told = [
+        make_phase("a" * 12, seq, name=name, error_j=error)
+        for seq, (name, error) in enumerate(zip(names, errors, strict=True))
+    ]
+    [epoch] = rows(books, iter(told))
+    assert epoch.error_j == error_j
+
+
 def test_an_unknown_part_makes_the_epoch_unknown():
     books = Books("a" * 12, None)
     books.end([Draft(1)], last_seq=0)
     books.end([Draft(2)], last_seq=1)
     lost = {"gpu_j": None, "gpu_source": Source.UNKNOWN}
-    first, second = rows(books, iter([make_phase("a" * 12, 0), make_phase("a" * 12, 1, **lost)]))
+    first, second = rows(books, iter([make_phase("a" * 12, 0), make_phase("a" * 12, 1, error_j=1.0, **lost)]))
     assert first.energy_total_j == 100.0
     assert (second.energy_j, second.energy_total_j, second.source) == (None, None, Source.UNKNOWN)
-    assert second.cpu_j == 90.0
+    assert (second.cpu_j, second.error_j) == (90.0, None)
 
 
 def test_a_row_waits_for_the_figures_that_the_one_before_had(monkeypatch):
@@ -188,11 +236,6 @@ def test_a_row_waits_for_the_figures_that_the_one_before_had(monkeypatch):
     now[0] += 2
     second, third = rows(books, settled, over=False)
     assert (second.energy_j, second.val_loss, third.energy_j) == (200.0, None, 100.0)
-
-
-def test_what_a_killed_run_loses():
-    """8 s until a phase is cut, a look, a write."""
-    assert tracker.INTERVAL_S + tracker.TICK_S + tracker.WRITE_EVERY_S < 10
 
 
 # Files that grow
@@ -254,6 +297,28 @@ def test_a_file_is_read_when_it_was_written_since(tmp_path):
     assert new["epoch"] == 2
     path.write_text('{"accuracy": 0.5}')
     assert file.read() == [{"accuracy": 0.5}]
+
+
+@pytest.mark.parametrize(
+    ("before", "written", "ours"),
+    [
+        ("[1, 2]", "[1, 2, 3]", [3]),
+        ("[1, 2, 3]", "[1, 2, 3]", [1, 2, 3]),  # a program that is run again, and says the same
+        ("[1, 2]", "[1]", [1]),
+        ("[1, 2]", "[1, 3, 4]", [1, 3, 4]),
+        ("nonsense", "[1]", [1]),
+    ],
+)
+def test_what_a_file_held_before_the_run_is_not_of_it(tmp_path, before, written, ours):
+    def figures(text):
+        return re.sub(r"\d", r'{"epoch": \g<0>}', text)
+
+    path = tmp_path / "metrics.json"
+    path.write_text(figures(before))
+    file = JsonFile(path)
+    path.write_text(figures(written))
+    os.utime(path, (1, 1))
+    assert [found["epoch"] for found in file.read()] == ours
 
 
 # The library
@@ -365,6 +430,120 @@ def test_a_store_that_breaks_breaks_no_training(replayed, capsys, monkeypatch):
     assert len(replayed.rows("from epochs")) == 2
 
 
+def test_what_cannot_be_stored_takes_nothing_else_with_it(replayed, capsys, monkeypatch):
+    from greenml.store import store
+
+    insert = store.insert
+
+    def picky(con, rows):
+        if any(getattr(row, "name", None) == "odd" for row in rows):
+            raise duckdb.InvalidInputException("not this")
+        insert(con, rows)
+
+    monkeypatch.setattr(store, "insert", picky)
+    with greenml.track(quiet=True) as run:
+        run.log({"epoch": 1, "accuracy": 0.5, "odd": 1, "rmse": 3, "bad\ud800": 1})
+        time.sleep(1.6)
+        run.log({"odd": 2})
+        assert "greenml-tracker" in {thread.name for thread in threading.enumerate()}
+    assert only(replayed, "from runs")["status"] == "done"
+    assert (len(replayed.rows("from epochs")), [m["name"] for m in replayed.rows("from metrics")]) == (1, ["rmse"])
+    assert [phase["seq"] for phase in replayed.rows("from phases order by seq")] == [0, 1, 2]
+    err = capsys.readouterr().err
+    assert err.count("cannot be stored, and is left out: not this") == 1
+    assert err.count("is no name in UTF-8") == 1
+
+
+def test_lines_about_steps_end_no_epoch(replayed, monkeypatch):
+    """Three steps an epoch, each longer than an epoch waits for more lines about itself."""
+    monkeypatch.setattr("greenml.tracking.books.GRACE_S", 0.02)
+    monkeypatch.setattr(tracker, "TICK_S", 0.02)
+    with greenml.track(dataset="x", quiet=True) as run:
+        for epoch in (1, 2, 3):
+            for step in range(3):
+                time.sleep(0.1)
+                run.log(epoch=epoch, step=step, loss=1 / (3 * epoch + step))
+    epochs = replayed.rows("from epochs order by epoch")
+    assert [epoch["energy_j"] for epoch in epochs] == [pytest.approx(12 * 0.3, rel=0.3)] * 3
+    assert [epoch["train_loss"] for epoch in epochs] == [1 / 5, 1 / 8, 1 / 11]
+
+
+def test_a_loss_of_the_training_is_on_no_front(replayed):
+    with greenml.track(dataset="x", metric="loss", quiet=True) as run:
+        run.log(epoch=1, loss=0.5, schedule_complete=True)
+    assert only(replayed, "from epochs")["train_loss"] == 0.5
+    assert replayed.rows("from pareto_front") == []
+
+
+def test_validation_alone_is_no_result(replayed, capsys):
+    with greenml.track(dataset="x", metric="rmse", quiet=True) as run:
+        run.log(epoch=1, val_rmse=3, schedule_complete=True)
+    row = only(replayed, "from leaderboard")
+    assert (row["metric"], row["value"], row["unranked"], row["on_front"]) == ("rmse", None, "no test rmse", True)
+    assert "no `rmse` of the test or the whole run was logged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("is_used", "device", "waited_for"), [(False, "cpu", []), (True, "cuda", [0, 2])])
+def test_a_gpu_is_what_the_program_is_seen_to_use(replayed, monkeypatch, is_used, device, waited_for):
+    """Of three GPUs two: the boundaries wait for both, as the meter books all."""
+    import torch
+
+    waits = []
+    with greenml.track(dataset="x", quiet=True) as run:
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: is_used)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda index: 100 * (index == 2))
+        monkeypatch.setattr(torch.cuda, "synchronize", waits.append)
+        run.log(epoch=1, accuracy=0.5)
+        waits.clear()
+        run.log(epoch=2, accuracy=0.5)
+        assert waits == waited_for
+    assert only(replayed, "from runs")["device"] == device
+    assert replayed.rows("select device from phases order by seq desc limit 1") == [{"device": device}]
+
+
+def test_repeats_are_one_group(replayed):
+    def run(tag, **about):
+        with greenml.track(**{"dataset": "x", "tags": [tag], "quiet": True} | about) as run:
+            run.log(test_rmse=3)
+
+    run("a")
+    run("b", region="IN")
+    run("c", config={"lr": 0.1})
+    run("d", dataset="y")
+    groups = replayed.rows("from leaderboard_groups order by num_runs desc")
+    assert [group["num_runs"] for group in groups] == [2, 1, 1]
+    assert sorted(groups[0]["tags"]) == ["a", "b"]
+    assert groups[0]["mean_energy_kwh"] > 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are POSIX")
+def test_a_fork_waits_for_nobody(replayed):
+    """It has the locks of its parent as they were, and none of the threads that would let them go."""
+    held, over = threading.Event(), threading.Event()
+
+    def hold(run):
+        with run._lock:
+            held.set()
+            over.wait(10)
+
+    with greenml.track(dataset="x", quiet=True) as run:
+        holder = threading.Thread(target=hold, args=[run])
+        holder.start()
+        held.wait(10)
+        if (child := os.fork()) == 0:
+            signal.alarm(5)
+            run.device("cuda", lambda: None)
+            run.notice("x", "from a fork")
+            run.turn_to("test")
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        over.set()
+        holder.join()
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
 def test_a_program_may_change_its_folder_and_fork(replayed, monkeypatch, capfd):
     Path("elsewhere").mkdir()
     with greenml.track(dataset="x", store="here.duckdb", quiet=True) as run:
@@ -395,9 +574,12 @@ track(dataset="x", quiet=True).start().log(rmse=1)
 def test_two_at_a_time_are_both_marked(replayed):
     with greenml.track(dataset="x", quiet=True) as outer, greenml.track(dataset="x", quiet=True) as inner:
         inner.log(accuracy=0.5)
+        outer.log(accuracy=0.5)
         time.sleep(0.05)
     assert outer.id != inner.id
-    assert all(row["overlap_s"] > 0 and row["status"] == "done" for row in replayed.rows("from leaderboard"))
+    found = replayed.rows("from leaderboard")
+    assert all(row["overlap_s"] > 0 and row["status"] == "done" for row in found)
+    assert [row["unranked"] for row in found] == ["shared the machine with another metered run"] * 2
 
 
 def test_like_says_that_the_data_are_those_of_another_run(replayed):
@@ -534,6 +716,34 @@ def test_a_signal_that_ends_a_program_is_told(track, replayed):
     }
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="arguments are bytes on POSIX")
+def test_words_that_are_no_utf_8_are_kept_readable(track, replayed):
+    odd = os.fsdecode(b"caf\xe9")
+    code, out, _ = track("--name", odd, "--json", "--", "sh", "-c", "echo ran", odd)
+    assert (code, out.partition("\n")[0]) == (0, "ran")
+    row = only(replayed, "from runs")
+    assert (row["name"], row["config"]["command"][-1]) == (r"caf\udce9", r"caf\udce9")
+    assert row["device"] == "unknown"
+
+
+def test_a_file_that_is_asked_for_is_missed(track, replayed):
+    assert "nofile.json was not written" in track("-q", "--metrics-file", "nofile.json", "--", "true")[2]
+    assert track("-q", "--", "true")[2] == ""
+    write = """echo '{"mae": 2}' > nofile.json"""
+    assert track("-q", "--metrics-file", "nofile.json", "--", "sh", "-c", write)[2] == ""
+
+
+def test_the_same_command_is_one_group(track, replayed):
+    for name in ("a", "b"):
+        track("-q", "--name", name, "--", "true")
+    track("-q", "--", "true", "otherwise")
+    assert [row["num_runs"] for row in replayed.rows("from leaderboard_groups order by num_runs")] == [1, 2]
+
+
+def test_help_says_what_is_on_the_front(track):
+    assert '"schedule_complete": true' in track("--help")[1]
+
+
 def test_the_run_as_json_comes_after_what_the_program_prints(track, replayed):
     code, out, _ = track("--json", "--quiet", "--", "echo", "hello")
     first, _, rest = out.partition("\n")
@@ -652,6 +862,28 @@ def test_kill_9_leaves_a_crashed_run_with_what_it_had(tmp_path):
     assert known_s > 1.5
     assert only(store, "select count(*) as n from phases where name = 'program'")["n"] >= 2
     assert store.rows("select name from phases order by seq desc limit 1") == [{"name": "lost"}]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+def test_what_a_silent_run_loses_to_kill_9(tmp_path):
+    """Its interval, and what it takes to look and to write: with the 8 s that are the default, 10 s at most."""
+    process = subprocess.Popen(
+        [GREENML, "track", "--dataset", "x", "--interval", "1s", "--", "sh", "-c", "echo $$; exec sleep 60"],
+        cwd=tmp_path, env=environment(tmp_path), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    program = int(process.stdout.readline())
+    begun_at = utc_now()
+    time.sleep(5)
+    process.kill()
+    killed_at = utc_now()
+    os.kill(program, signal.SIGKILL)
+    process.communicate()
+    store = Store(tmp_path / "store" / "greenml.duckdb")
+    assert only(store, "from runs")["status"] == "crashed"
+    [kept] = store.rows("select max(ended_at) as until from phases where name = 'program'")
+    assert begun_at < kept["until"]
+    assert killed_at - kept["until"] < timedelta(seconds=1 + 10 - tracker.INTERVAL_S)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pseudo-terminals are POSIX; only Linux says who sent a signal")

@@ -14,6 +14,7 @@ from greenml.cli.options import StoreOption
 from greenml.cli.train import flag
 from greenml.errors import UsageError
 
+METRICS_FILE = Path("metrics.json")
 MIN_INTERVAL_S, MAX_INTERVAL_S = 1.0, 8.0
 
 EXAMPLES = """\
@@ -22,6 +23,8 @@ The command's streams, signals and exit code are its own. Its environment has
   GREENML_METRICS  a file to which it may append JSON objects, one a line:
                    {"epoch": 1, "val_accuracy": 0.81, "train_loss": 0.6}
                    {"epoch": 0} leaves what came before out of the first epoch
+                   "schedule_complete": true where a run of so many epochs would
+                   have ended like this; only such epochs are on the front
   GREENML_RUN_ID   the run that it is part of
 It may also write a metrics.json, with the same keys. For example:
   greenml track --model mlp --dataset wine --region IN -- python train.py
@@ -59,8 +62,11 @@ def track(
         ),
     ] = None,
     metrics_file: Annotated[
-        Path, typer.Option("--metrics-file", metavar="FILE", help="Also read, when the program writes it.")
-    ] = Path("metrics.json"),
+        Path | None,
+        flag(
+            "--metrics-file", metavar="FILE", help="Also read, when the program writes it.", default=str(METRICS_FILE)
+        ),
+    ] = None,
     num_classes: Annotated[
         int | None, typer.Option("--num-classes", min=2, metavar="N", help="Needed to rank an accuracy, ...")
     ] = None,
@@ -114,9 +120,11 @@ def track(
 ) -> None:
     """Run any program under the meter, and store what it used and what it says about itself."""
     from greenml import environment
+    from greenml.energy import UNKNOWN_DEVICE
     from greenml.store import Store, resolve_path
     from greenml.tracking import command as commands
     from greenml.tracking import subject
+    from greenml.tracking.files import JsonFile
     from greenml.tracking.tracker import Tracker
 
     commands.refuse_missing(command)
@@ -146,13 +154,18 @@ def track(
         place,
         command=environment.command(),
         versions=environment.versions(of=("greenml", "codecarbon")),  # what the program runs on is not ours to know
-        config={"command": command, "metrics_file": str(metrics_file)},
+        config={
+            "command": [environment.printable(word) for word in command],
+            "metrics_file": environment.printable(str(metrics_file or METRICS_FILE)),
+        },
+        device=UNKNOWN_DEVICE,
         interval_s=interval_s,
         say=console.say,
         quiet=quiet,
         sums_up=False,
     )
-    ended = commands.run(command, tracker, metrics_file=metrics_file)
+    snapshot = JsonFile(metrics_file or METRICS_FILE, is_expected=metrics_file is not None)
+    ended = commands.run(command, tracker, snapshot)
     with suppress(KeyboardInterrupt):  # the program has ended, and its exit code stands
         if json:
             console.print_json(place.rows("from leaderboard where run_id = ?", [tracker.id]))

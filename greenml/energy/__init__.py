@@ -1,10 +1,12 @@
 """What a run costs in joules, and how that is known."""
 
+from greenml.energy.ledger import UNKNOWN_DEVICE
 from greenml.energy.meter import Meter
 from greenml.energy.sensor import Component, Reading, Sensor, SensorError
 from greenml.energy.settings import Settings
 
 __all__ = [
+    "UNKNOWN_DEVICE",
     "Component",
     "Meter",
     "Reading",

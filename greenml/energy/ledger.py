@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from greenml.energy.sensor import COMPONENTS, Component, Reading, Sensor, SensorError
 from greenml.energy.series import MAX_FAILURES, Mark, Series, difference_j, error_j
 from greenml.records import Source
+from greenml.tally import total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 SEAM_S = 5e-3
 """Less than this between two windows is no phase: the next window starts where the last one ended."""
+
+UNKNOWN_DEVICE = "unknown"
+"""What runs of its own may compute on anything: that claims no GPU."""
 
 DURABLE_S = 8.0
 """A longer phase is cut at the next heartbeat, so that its caller can store it: who is killed loses 10 s at most."""
@@ -186,7 +190,7 @@ class Ledger:
     def components(self) -> dict[str, Component]:
         """How `cpu`, `gpu` and `ram` are known."""
         known = {name: self._sensor.components()[name] for name in COMPONENTS}
-        if self.device != "cpu" and known["gpu"].source is Source.ABSENT:
+        if self.device not in ("cpu", UNKNOWN_DEVICE) and known["gpu"].source is Source.ABSENT:
             known["gpu"] = Component(Source.UNKNOWN, f"the {self.device} device cannot be read")
         return known
 
@@ -267,8 +271,8 @@ class Ledger:
             self.power = Power(None, None, at)
             return
         self.power = Power(
-            _sum([series.power_w for series in self._series.values()]),
-            _sum([series.used_j for series in self._series.values()]),
+            total(*(series.power_w for series in self._series.values())),
+            total(*(series.used_j for series in self._series.values())),
             at,
         )
 
@@ -326,7 +330,7 @@ def _mark(boundary: _Boundary, name: str) -> Mark:
 
 
 def _part(component: Component, pairs: list[tuple[Mark, Mark]]) -> Part:
-    joules = _sum([difference_j(*pair) for pair in pairs])
+    joules = total(*(difference_j(*pair) for pair in pairs))
     if joules is None or component.source is Source.UNKNOWN:
         return Part(None, Source.UNKNOWN, None)
     is_split = any(mark.shared_j is not None for pair in pairs for mark in pair)
@@ -339,8 +343,3 @@ def _method(components: Mapping[str, Component], faults: Mapping[str, str]) -> s
         f"{name}: {component.method}" + (f" [unknown here: {faults[name]}]" if name in faults else "")
         for name, component in components.items()
     )
-
-
-def _sum(parts: list[float | None]) -> float | None:
-    known = [part for part in parts if part is not None]
-    return sum(known) if len(known) == len(parts) else None

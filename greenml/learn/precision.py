@@ -106,8 +106,11 @@ def peak_bytes(device: torch.device) -> int | None:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has done what it was given; of GPUs, all that this process uses, as all are metered."""
     if device.type == "cuda":
-        torch.cuda.synchronize()
+        for index in range(torch.cuda.device_count()):
+            # One that is not used has nothing to wait for, and would be given a context: half a gigabyte of its memory.
+            if index == torch.cuda.current_device() or torch.cuda.memory_reserved(index):
+                torch.cuda.synchronize(index)
     elif device.type == "mps":
         torch.mps.synchronize()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict, deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from greenml.records import Epoch, Phase, Progress, Source
+from greenml.records import Epoch, Phase, Progress
+from greenml.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +24,10 @@ class Books:
     def __init__(self, meter: Meter, past: Past | None) -> None:
         self._meter = meter
         self._expected: deque[tuple[Epoch, int]] = deque()
-        self._total, self._by_epoch = _Tally(), defaultdict[int | None, _Tally](_Tally)
+        self._total, self._by_epoch = Tally(), defaultdict[int | None, Tally](Tally)
         self._known_before_j = 0.0
         if past:
-            self._total = _Tally(past.cpu_j, past.gpu_j, past.ram_j, past.source)
+            self._total = Tally(past.cpu_j, past.gpu_j, past.ram_j, past.source)
             self._known_before_j = past.known_j
 
     def expect(self, epoch: Epoch, last_seq: int) -> None:
@@ -37,9 +37,9 @@ class Books:
     def settle(self) -> Iterator[Phase | Epoch]:
         """The phases that have become known, each epoch right after its last."""
         for phase in self._meter.phases():
-            self._total.add(phase)
+            self._total = self._total.plus(phase)
             if phase.name in EPOCH_PHASES:
-                self._by_epoch[phase.epoch].add(phase)
+                self._by_epoch[phase.epoch] = self._by_epoch[phase.epoch].plus(phase)
             yield phase
             if self._expected and self._expected[0][1] == phase.seq:
                 epoch, _ = self._expected.popleft()
@@ -72,54 +72,3 @@ class Books:
             watts=self._meter.watts(),
             energy_j=None if joules is None else self._known_before_j + joules,
         )
-
-
-@dataclass(slots=True)
-class _Tally:
-    """A sum over phases: None once a part is unknown, its source as good as the worst part."""
-
-    cpu_j: float | None = 0.0
-    gpu_j: float | None = 0.0
-    ram_j: float | None = 0.0
-    source: Source = Source.ABSENT
-    _stretches: list[tuple[float, float | None]] = field(default_factory=list)
-    """The bounds of the first and the last phase of each stretch that has no gap; the last None where it is one."""
-    _last_seq: int = -1
-    _has_unbounded: bool = False
-
-    def add(self, phase: Phase) -> None:
-        self.cpu_j = _sum(self.cpu_j, phase.cpu_j)
-        self.gpu_j = _sum(self.gpu_j, phase.gpu_j)
-        self.ram_j = _sum(self.ram_j, phase.ram_j)
-        self.source = Source.worst([self.source, phase.source])
-        self._note_error(phase)
-
-    @property
-    def error_j(self) -> float | None:
-        """Bound on the error of the sum; None where a part is unknown or without a bound.
-
-        A phase is off by what its two readings are off, and a stretch of phases shares the readings between them: what
-        one counts too much the next counts too little. So only the ends of a stretch count, each at most as much as
-        its phase.
-        """
-        if self.joules is None or not self._stretches or self._has_unbounded:
-            return None
-        return sum(first + (last or 0.0) for first, last in self._stretches)
-
-    def _note_error(self, phase: Phase) -> None:
-        if phase.error_j is None:
-            self._has_unbounded = True
-        elif self._stretches and phase.seq == self._last_seq + 1:
-            self._stretches[-1] = (self._stretches[-1][0], phase.error_j)
-        else:
-            self._stretches.append((phase.error_j, None))
-        self._last_seq = phase.seq
-
-    @property
-    def joules(self) -> float | None:
-        return _sum(self.cpu_j, self.gpu_j, self.ram_j)
-
-
-def _sum(*parts: float | None) -> float | None:
-    known = [part for part in parts if part is not None]
-    return sum(known) if len(known) == len(parts) else None

@@ -81,6 +81,8 @@ def insert(con: duckdb.DuckDBPyConnection, rows: Sequence[Stored]) -> None:
             del values["run_id"]
         if isinstance(row, RunEnd):
             key = values.pop("run_key")
+            if row.device is None:
+                del values["device"]
             assignments = ", ".join(f"{name} = ?" for name in values)
             con.execute(f"update run_rows set {assignments} where run_key = ?", [*values.values(), key])
         else:

@@ -87,7 +87,7 @@ def track(
     # Absolute, as programs change their folder.
     place = Store(resolve_path(Path(store) if store is not None else None).absolute())
     return Tracker(
-        subject.resolve(given, place, default_model=_this_program()),
+        subject.resolve(given, place, default_model=environment.printable(_this_program())),
         place,
         command=environment.command(),
         versions=environment.versions(),

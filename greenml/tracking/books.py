@@ -7,13 +7,15 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from greenml.records import Epoch, Phase, Source
+from greenml.records import Epoch
+from greenml.tally import Tally, total
 from greenml.tracking.metrics import columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from greenml.goals import Name
+    from greenml.records import Phase
 
 GRACE_S = 1.0
 """So long an epoch waits for more lines about itself once it seems complete."""
@@ -25,43 +27,6 @@ _COLUMNS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "v
 _VALIDATED = frozenset({"val_loss", "val_accuracy", "value"})
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """A sum over phases: None once a part is unknown, its source as good as the worst part."""
-
-    cpu_j: float | None = 0.0
-    gpu_j: float | None = 0.0
-    ram_j: float | None = 0.0
-    source: Source = Source.ABSENT
-
-    @property
-    def joules(self) -> float | None:
-        return _sum(self.cpu_j, self.gpu_j, self.ram_j)
-
-    def plus(self, phase: Phase) -> Spent:
-        return Spent(
-            _sum(self.cpu_j, phase.cpu_j),
-            _sum(self.gpu_j, phase.gpu_j),
-            _sum(self.ram_j, phase.ram_j),
-            Source.worst([self.source, phase.source]),
-        )
-
-    def after(self, before: Spent, share: float) -> Spent:
-        """What was spent when `share` of the way from `before` to here was gone: split by time, where it is a part."""
-        if share == 1:
-            return self
-
-        def between(low: float | None, high: float | None) -> float | None:
-            return None if low is None or high is None else low + (high - low) * share
-
-        return Spent(
-            between(before.cpu_j, self.cpu_j),
-            between(before.gpu_j, self.gpu_j),
-            between(before.ram_j, self.ram_j),
-            Source.worst([self.source, Source.APPORTIONED]),
-        )
-
-
 @dataclass(slots=True)
 class Draft:
     """An epoch as its program tells it, line by line."""
@@ -69,6 +34,8 @@ class Draft:
     epoch: int
     figures: dict[Name, float] = field(default_factory=dict)
     schedule_complete: bool = False
+    is_open: bool = False
+    """Whether its last line told of a step: then it lasts until another epoch begins."""
 
 
 @dataclass(slots=True)
@@ -84,16 +51,17 @@ class Books:
     """Drafts of epochs and phases in, phases and epochs out.
 
     An epoch is everything since the epoch before, but for phases that were named set-up or test. Several lines may
-    speak of one epoch: it ends with the last of them, and its row waits for what the row before had.
+    speak of one epoch: it ends with the last of them, and its row waits for what the row before had. Where lines tell
+    of steps, the next epoch says which was the last.
     """
 
     def __init__(self, run_id: str, num_val: int | None) -> None:
         self._run_id, self._num_val = run_id, num_val
         self._marks: deque[_Mark] = deque()
         self._since: list[Phase] = []
-        self._told = Spent()
+        self._told = Tally()
         """Until the last row."""
-        self.spent = Spent()
+        self.spent = Tally()
         """Of all phases so far."""
         self._settled_seq = -1
         self._expects: frozenset[str] | None = None
@@ -135,7 +103,7 @@ class Books:
     def _is_complete(self, mark: _Mark, metric: str | None) -> bool:
         if not mark.drafts:
             return True
-        if time.monotonic() - mark.told_at < GRACE_S:
+        if mark.drafts[-1].is_open or time.monotonic() - mark.told_at < GRACE_S:
             return False
         had = _present(mark.drafts[-1], metric)
         return bool(had & _VALIDATED) if self._expects is None else had >= self._expects
@@ -153,13 +121,13 @@ class Books:
             so_far = self._told.after(before, number / len(mark.drafts))
             yield self._row(draft, own, len(mark.drafts), so_far, metric)
 
-    def _row(self, draft: Draft, own: list[Phase], shares: int, so_far: Spent, metric: str | None) -> Epoch:
+    def _row(self, draft: Draft, own: list[Phase], shares: int, so_far: Tally, metric: str | None) -> Epoch:
         figures = columns(draft.figures, metric)
         val_accuracy = figures["val_accuracy"]
-        used = Spent()
+        used = Tally()
         for phase in own:
             used = used.plus(phase)
-        part = used.after(Spent(), 1 / shares)
+        part = used.after(Tally(), 1 / shares)
         return Epoch(
             run_id=self._run_id,
             segment=0,
@@ -178,7 +146,8 @@ class Books:
             energy_j=part.joules,
             energy_total_j=so_far.joules,
             source=so_far.source,
-            error_j=_error_j(own, shares),
+            # All of a stretch that was split may be another's.
+            error_j=used.error_j if shares == 1 else total(used.error_j, used.joules),
             value=figures["value"],
             schedule_complete=draft.schedule_complete,
         )
@@ -187,18 +156,3 @@ class Books:
 def _present(draft: Draft, metric: str | None) -> frozenset[str]:
     figures = columns(draft.figures, metric)
     return frozenset(name for name in _COLUMNS if figures[name] is not None)
-
-
-def _error_j(own: list[Phase], shares: int) -> float | None:
-    """A counter's error sits at the two ends of a stretch; of a stretch that was split, all of it may be another's."""
-    bounds = [phase.error_j for phase in own if phase.error_j is not None]
-    if not bounds:
-        return None
-    ends = bounds[0] + bounds[-1]
-    joules = _sum(*(phase.joules for phase in own))
-    return ends if shares == 1 or joules is None else ends + joules
-
-
-def _sum(*parts: float | None) -> float | None:
-    known = [part for part in parts if part is not None]
-    return sum(known) if len(known) == len(parts) else None

@@ -9,14 +9,16 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from greenml.environment import printable
 from greenml.errors import CommandError
-from greenml.tracking.files import JsonFile, JsonLines
+from greenml.tracking.files import JsonLines
 from greenml.tracking.signals import Signals
 from greenml.tracking.tracker import METRICS, METRICS_FILE, RUN_ID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from greenml.tracking.files import JsonFile
     from greenml.tracking.signals import Received
     from greenml.tracking.tracker import Tracker
 
@@ -40,7 +42,7 @@ class Ended(NamedTuple):
 def named(argv: Sequence[str]) -> str:
     """What a command is called: the script among its words, else the program itself."""
     scripts = (Path(word) for word in argv[1:] if Path(word).suffix.lower() in SCRIPTS)
-    return next((path.name for path in scripts if path.is_file()), Path(argv[0]).name)
+    return printable(next((path.name for path in scripts if path.is_file()), Path(argv[0]).name))
 
 
 def refuse_missing(argv: Sequence[str]) -> None:
@@ -56,8 +58,8 @@ def refuse_missing(argv: Sequence[str]) -> None:
     raise CommandError(f"{program}: no such command", hint=hint, exit_code=127)
 
 
-def run(argv: Sequence[str], tracker: Tracker, *, metrics_file: Path) -> Ended:
-    """Run a command from the start of the run to its end.
+def run(argv: Sequence[str], tracker: Tracker, snapshot: JsonFile) -> Ended:
+    """Run a command from the start of the run to its end; `snapshot` is read beside the lines that it writes.
 
     Signals reach it once: those of a terminal by themselves, others through us. Raises as `Tracker.start` does, and
     CommandError where the system cannot start it.
@@ -69,7 +71,7 @@ def run(argv: Sequence[str], tracker: Tracker, *, metrics_file: Path) -> Ended:
             ended = Ended(128 + early[0].number, "interrupted", f"signal {early[0].name}")
         else:
             try:
-                ended = _follow(argv, tracker, signals, metrics_file)
+                ended = _follow(argv, tracker, signals, snapshot)
             except OSError as error:
                 tracker.finish("failed", "not started")
                 raise CommandError(
@@ -79,9 +81,9 @@ def run(argv: Sequence[str], tracker: Tracker, *, metrics_file: Path) -> Ended:
     return ended
 
 
-def _follow(argv: Sequence[str], tracker: Tracker, signals: Signals, metrics_file: Path) -> Ended:
+def _follow(argv: Sequence[str], tracker: Tracker, signals: Signals, snapshot: JsonFile) -> Ended:
     lines_file = _own_or_given(tracker.folder / METRICS_FILE)
-    lines, snapshot = JsonLines(lines_file), JsonFile(metrics_file)
+    lines = JsonLines(lines_file)
     env = os.environ | {METRICS: str(lines_file), RUN_ID: tracker.id}
     with signals.starting():
         program = subprocess.Popen(argv, env=env)

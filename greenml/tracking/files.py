@@ -60,13 +60,18 @@ class JsonLines:
 
 
 class JsonFile:
-    """A file that is written, and written again: an object, or a list of them. What it held before is not ours."""
+    """A file that is written, and written again: an object, or a list of them. What it held before is not ours.
 
-    def __init__(self, path: Path) -> None:
+    Where one `is_expected`, it is trouble that there is none.
+    """
+
+    def __init__(self, path: Path, *, is_expected: bool = False) -> None:
         self._path = path
         self._seen = _signature(path)
-        self._known: list[Any] = []
-        self.trouble: str | None = None
+        self._known = self._items() or []
+        self._is_theirs = True
+        """Whether what we know was there before us."""
+        self.trouble = f"{path.name} was not written" if is_expected else None
         """Why what is there now cannot be read."""
 
     @property
@@ -78,18 +83,28 @@ class JsonFile:
         signature = _signature(self._path)
         if signature in (None, self._seen):
             return []
-        try:
-            content = _parsed(self._path.read_bytes())
-        except OSError:
-            return []
-        items = content if isinstance(content, list) else [content]
-        if not all(isinstance(item, dict) for item in items):  # perhaps half written: the next look may tell
+        items = self._items()
+        if items is None:  # perhaps half written: the next look may tell
             self.trouble = f"{self._path.name} holds no JSON object, nor a list of them: it is not kept"
             return []
         self._seen, self.trouble = signature, None
+        # A list that goes on behind what was there is theirs, then ours. All else is ours, also where a program that
+        # is run again writes the very same.
+        if self._is_theirs and not (len(items) > len(self._known) and items[: len(self._known)] == self._known):
+            self._known = []
+        self._is_theirs = False
         new = [item for i, item in enumerate(items) if i >= len(self._known) or item != self._known[i]]
         self._known = items
         return new
+
+    def _items(self) -> list[Any] | None:
+        """The objects that it holds; None where it cannot be read, or holds anything else."""
+        try:
+            content = _parsed(self._path.read_bytes())
+        except OSError:
+            return None
+        items = content if isinstance(content, list) else [content]
+        return items if all(isinstance(item, dict) for item in items) else None
 
 
 def _parsed(text: bytes) -> Any:

@@ -55,6 +55,9 @@ def read(values: Mapping[str, object]) -> Line:
     for written, value in values.items():
         if written in WORDS:
             continue
+        if not _is_name(written):
+            troubles.setdefault("name", f"{written!r} is no name in UTF-8, and its figure is not kept")
+            continue
         number = _number(value)
         name = written
         if number is None:
@@ -82,6 +85,14 @@ def read(values: Mapping[str, object]) -> Line:
         schedule_complete=values.get("schedule_complete") is True,
         troubles=troubles,
     )
+
+
+def _is_name(written: object) -> bool:
+    """Whether it is text that can be stored: JSON knows halves of characters, as `\\ud800` is."""
+    try:
+        return isinstance(written, str) and bool(written.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _number(value: object) -> float | None:
@@ -132,26 +143,27 @@ def asked(text: str) -> tuple[str, str]:
 class Judge:
     """By what a run is judged: what was asked for, else accuracy where there is one, else the first known name.
 
-    A loss is chosen only where its line has nothing better, a figure of the training split never.
+    A loss is chosen only where its line has nothing better, a figure of the training split never. A loss on the way
+    that names no split is the training's, as in the rows of epochs.
     """
 
     def __init__(self, metric: str | None, goal: str | None) -> None:
         self._is_asked = metric is not None
         self.metric, self.goal = metric, goal
-        self.value: float | None = None
-        """The latest of the metric that did not come from the training split."""
         self._results: dict[Name, float] = {}
 
     def hear(self, line: Line) -> None:
         """Choose, where there is something to choose from, and keep what may be the result of the run."""
-        figures = {name: value for name, value in line.named().items() if name.split != "train"}
+        # A figure without a split, an epoch or a step is what it all came to.
+        is_result = line.epoch is None and line.within is None and not line.is_step
+        named = line.named()
+        figures = {name: value for name, value in named.items() if name.split != "train"}
+        if not is_result and Name("train", "loss") not in named:
+            figures.pop(Name("", "loss"), None)
         if not self._is_asked and self.metric != "accuracy":
             self._choose([name.base for name in figures], line.goal)
         for name, value in figures.items():
-            if name.base == self.metric:
-                self.value = value
-            # A figure without a split, an epoch or a step is what it all came to.
-            if name.split == "test" or (line.epoch is None and line.within is None and not line.is_step):
+            if name.split == "test" or is_result:
                 self._results[name] = value
 
     def _choose(self, bases: list[str], goal: str | None) -> None:
@@ -181,14 +193,16 @@ def columns(figures: Mapping[Name, float], metric: str | None) -> dict[str, floa
     """
     accuracies = _by_split(figures, "accuracy", first="val", second="train")
     losses = _by_split(figures, "loss", first="train", second="val")
-    validated = figures.get(Name("val", metric or ""), figures.get(Name("", metric or "")))
+    validated = {"accuracy": None, "loss": losses["val"]}.get(
+        metric or "", figures.get(Name("val", metric or ""), figures.get(Name("", metric or "")))
+    )
     return {
         "train_accuracy": accuracies["train"],
         "val_accuracy": accuracies["val"],
         "train_loss": losses["train"],
         "val_loss": losses["val"],
         "lr": figures.get(Name("", "lr")),
-        "value": None if metric == "accuracy" else validated,
+        "value": validated,
     }
 
 

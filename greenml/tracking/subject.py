@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from greenml import config as configs
+from greenml.environment import printable
 from greenml.errors import UsageError
 from greenml.tracking import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from greenml.config import Config
     from greenml.energy import Settings
     from greenml.records import Intensity
     from greenml.store import Store
@@ -64,6 +66,8 @@ class Subject:
     require_meter: bool
     config: dict[str, Any]
     """For the record: what was asked for, and how it was resolved."""
+    asked: Config
+    """The same as of a training: what repeats of one run have in common is hashed from it."""
 
 
 def resolve(given: Mapping[str, Any], store: Store, *, default_model: str) -> Subject:
@@ -98,17 +102,23 @@ def resolve(given: Mapping[str, Any], store: Store, *, default_model: str) -> Su
         settings=Settings.of(config, idle=store.idle(survey.machine)),
         require_meter=config.require_meter,
         config=resolved | ({"like": said["like"]} if said.get("like") else {}),
+        asked=config,
     )
 
 
 def _told(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in given.items() if value not in (None, [], ())}
+    """What is not left open; text as it can be stored."""
+
+    def storable(value: Any) -> Any:
+        if isinstance(value, list):
+            return [storable(item) for item in value]
+        return printable(value) if isinstance(value, str) else value
+
+    return {key: storable(value) for key, value in given.items() if value not in (None, [], ())}
 
 
 def _from_environment() -> dict[str, Any]:
-    found: dict[str, Any] = {
-        key: text.strip() for key, name in FROM_ENVIRONMENT.items() if (text := os.environ.get(name, "")).strip()
-    }
+    found = _told({key: os.environ.get(name, "").strip() or None for key, name in FROM_ENVIRONMENT.items()})
     if "tags" in found:
         found["tags"] = [tag for tag in re.split(r"[,\s]+", found["tags"]) if tag]
     return found

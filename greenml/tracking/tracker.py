@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from greenml import config as configs
 from greenml import environment
 from greenml.goals import goal_of, parse
 from greenml.records import Artifact, Metric, Run, RunEnd, new_run_id
@@ -75,7 +76,9 @@ class Tracker:
         self.subject, self.store = subject, store
         self._command, self._versions, self._config = command, dict(versions), dict(config or {})
         self._dependencies_hash = dependencies_hash
-        self._device, self._interval_s, self._say = device, interval_s, say
+        self._device, self._interval_s, self._say = device or "cpu", interval_s, say
+        self._is_waited_for = False
+        """Whether boundaries wait for the device."""
         self._quiet, self._sums_up = quiet, sums_up
         self._said: set[str] = set()
         self._held = ExitStack()
@@ -105,11 +108,11 @@ class Tracker:
             self.folder: Path = self._held.enter_context(self.store.claim(self.id))
             git_commit, git_dirty = environment.git()
             self._meter.wait_until_ready()
+            self._meter.attach(self._device, lambda: None)
             if self.subject.require_meter:
                 self._meter.require()
             self._run = self._describe(git_commit, git_dirty)
-            self._put([self._run])
-            self._write()
+            self._store([self._run])  # without it no other row has a place: what is wrong with it is raised
             self._held = self._held.pop_all()
         self._meter.turn_to(PROGRAM)
         self._cut_at = time.monotonic()
@@ -214,8 +217,9 @@ class Tracker:
 
     def device(self, name: str, synchronize: Callable[[], None]) -> None:
         """Name what the program computes on; `synchronize` waits until it has done what it was given."""
-        with self._lock:
-            self._attach(name, synchronize)
+        if self._is_live:
+            with self._lock:
+                self._attach(name, synchronize)
 
     def energy_j(self) -> float | None:
         """Joules since the start; None while a component is unknown."""
@@ -228,8 +232,9 @@ class Tracker:
 
     def notice(self, kind: str, text: str) -> None:
         """Say `text`, where nothing of its kind was said before."""
-        with self._lock:
-            self._once(kind, text)
+        if self._process in (None, os.getpid()):  # what another thread held when we were forked is never let go
+            with self._lock:
+                self._once(kind, text)
 
     # -- figures, behind the lock ----------------------------------------------------------------------------------
 
@@ -244,6 +249,7 @@ class Tracker:
         if draft:
             draft.figures |= {named[written]: value for written, value in line.figures.items()}
             draft.schedule_complete |= line.schedule_complete
+            draft.is_open = line.is_step
         for written, value in line.figures.items():
             if not (draft and metrics.has_column(named[written])):
                 self._keep(written, value, epoch, line.goal)
@@ -301,11 +307,15 @@ class Tracker:
         return last_seq
 
     def _find_device(self) -> None:
-        """Wait for a GPU at boundaries, where the program computes on one; torch is looked at, never imported."""
+        """Wait for GPUs at boundaries, where the program computes on them; torch is looked at, never imported."""
         torch = sys.modules.get("torch")
         cuda = getattr(torch, "cuda", None)
-        if self._device is None and cuda is not None and cuda.is_initialized():
-            self._attach("cuda", cuda.synchronize)
+        if torch is None or self._is_waited_for or cuda is None or not cuda.is_initialized():
+            return
+        from greenml.learn import precision
+
+        gpus = torch.device("cuda")
+        self._attach("cuda" if self._device == "cpu" else self._device, lambda: precision.synchronize(gpus))
 
     def _attach(self, name: str, synchronize: Callable[[], None]) -> None:
         def wait() -> None:
@@ -314,7 +324,7 @@ class Tracker:
             if threading.current_thread() is not self._thread:
                 synchronize()
 
-        self._device = name
+        self._device, self._is_waited_for = name, True
         self._meter.attach(name, wait)
 
     def _settle(self, *, over: bool = False) -> None:
@@ -339,17 +349,31 @@ class Tracker:
     def _write(self) -> None:
         """Only ever one thread at a time: ours while the run lasts, else the program's."""
         with self._lock:
-            rows, self._pending = self._pending, []
-            self._written_at = time.monotonic()
+            rows, self._written_at = [*self._pending], time.monotonic()
+        try:
+            self._store(rows)
+        except Exception:  # noqa: BLE001 - whatever is wrong with one row, it takes no other with it
+            self._store_one_by_one(rows)
+        with self._lock:
+            del self._pending[: len(rows)]  # only now: what is interrupted is written again
+
+    def _store(self, rows: Sequence[Stored]) -> None:
         if not self.store.write(rows):
             self.notice("store", f"{self.store.path} cannot be written now: rows wait beside it")
+
+    def _store_one_by_one(self, rows: Sequence[Stored]) -> None:
+        for row in rows:
+            try:
+                self._store([row])
+            except Exception as error:  # noqa: BLE001 - the program goes on
+                why = str(error).partition("\n")[0]
+                self.notice("row", f"a row ({type(row).__name__.lower()}) cannot be stored, and is left out: {why}")
 
     # -- records ---------------------------------------------------------------------------------------------------
 
     def _describe(self, git_commit: str | None, git_dirty: bool | None) -> Run:
         subject, meter = self.subject, self._meter.describe()
-        gpu = meter["gpu"]
-        has_gpu = isinstance(gpu, dict) and gpu["source"] != "absent"
+        hardware = environment.hardware()
         return Run(
             run_id=self.id,
             kind="track",
@@ -363,8 +387,9 @@ class Tracker:
             goal=subject.goal or "max",
             season=subject.season,
             config=subject.config | {"interval": self._interval_s} | self._config,
-            device=self._device or ("cuda" if has_gpu else "cpu"),
-            hardware=environment.hardware(),
+            group_hash=self._group_hash(hardware, meter),
+            device=self._device,
+            hardware=hardware,
             meter=meter,
             intensity=subject.intensity,
             versions=self._versions,
@@ -376,13 +401,20 @@ class Tracker:
             **subject.data,
         )
 
+    def _group_hash(self, hardware: Mapping[str, Any], meter: Mapping[str, object]) -> str:
+        """Equal for runs of one command, or script with one `config`, on the same data, machine and meter."""
+        program = self._config if "command" in self._config else {"command": self._command, **self._config}
+        machine = [hardware["cpu"], hardware["threads"], meter["gpus"], meter["meter"]]
+        return configs.group_hash(self.subject.asked, program, self.subject.season, self.subject.data, *machine)
+
     def _end(self, status: str, reason: str) -> RunEnd:
         judge, num_test = self._judge, self.subject.data.get("num_test")
         accuracy = judge.result("accuracy")
         metric, goal = judge.metric or "accuracy", judge.goal or "max"
         counted = accuracy is not None and num_test is not None
-        if self.subject.metric and judge.value is None:
-            self._once("metric", f"no `{metric}` was logged, by which this run is judged")
+        value = judge.result(metric)
+        if self.subject.metric and value is None:
+            self._once("metric", f"no `{metric}` of the test or the whole run was logged: this run has no result")
         return RunEnd(
             run_id=self.id,
             status=status,
@@ -396,11 +428,8 @@ class Tracker:
             test_count=num_test if counted else None,
             metric=metric,
             goal=goal,
-            value=None
-            if metric == "accuracy"
-            else judge.value
-            if judge.result(metric) is None
-            else judge.result(metric),
+            value=None if metric == "accuracy" else value,
+            device=None if self._device == self._run.device else self._device,
         )
 
     def _artifacts(self) -> list[Artifact]:
