@@ -344,6 +344,7 @@ def epochs(run: Foreign, phases: Sequence[Phase], source: Source) -> list[Epoch]
                     energy_j=phase.joules,
                     energy_total_j=total,
                     source=source if total is not None else Source.UNKNOWN,
+                    energy_source=phase.source,
                     schedule_complete=False,
                 )
             )

@@ -146,6 +146,7 @@ class Books:
             energy_j=part.joules,
             energy_total_j=so_far.joules,
             source=so_far.source,
+            energy_source=part.source,
             # All of a stretch that was split may be another's.
             error_j=used.error_j if shares == 1 else total(used.error_j, used.joules),
             value=figures["value"],
