@@ -10,10 +10,24 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from bench_store import Figure
 
 from greenml import energy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MOST_S = 0.3
+"""Goal: what starting the meter may take longer."""
+MOST_PERCENT = 0.1
+"""Goal: of a core, while the heart beats once a second."""
+MOST_OFF = 0.01
+"""Goal: how far from a plain CodeCarbon run, relative to it."""
+NUM_WORKERS, NUM_THREADS = 8, 65
+"""Of a data loader, and of each of its processes."""
 
 WAIT = """
 import sys, time
@@ -30,6 +44,14 @@ ready = time.perf_counter()
 print(loaded - start, ready - loaded)
 if sys.argv[1] == "meter":
     meter.__exit__(None, None, None)
+"""
+
+WORKER = """
+import sys, threading
+for _ in range(int(sys.argv[1]) - 1):
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+print(flush=True)
+sys.stdin.read()
 """
 
 
@@ -56,11 +78,15 @@ def bench_startup(*, num_pairs: int = 5) -> list[Figure]:
 
 
 def bench_thread(*, seconds: float = 5.0, num_times: int = 4) -> list[Figure]:
-    """CPU time of the measuring thread, and of the whole process, while the run sleeps and the heart beats."""
+    """CPU time of the measuring thread, and of the whole process, while the run sleeps and the heart beats.
+
+    What a share of processes costs depends on how many there are, and on their threads.
+    """
     figures = []
-    for scope in ("machine", "process"):
+    for scope, num_workers in (("machine", 0), ("process", 0), ("process", NUM_WORKERS)):
         threads, whole = [], []
-        with energy.open_meter("thread", settings=energy.Settings(scope=scope)) as meter:
+        settings = energy.Settings(scope=scope)
+        with _workers(num_workers), energy.open_meter("thread", settings=settings) as meter:
             meter.wait_until_ready()
             thread = next(each for each in threading.enumerate() if each.name == "greenml-meter")
             clock = time.pthread_getcpuclockid(thread.ident or 0)
@@ -71,11 +97,23 @@ def bench_thread(*, seconds: float = 5.0, num_times: int = 4) -> list[Figure]:
                 took = [now - then for now, then in zip(after, before, strict=True)]
                 threads.append(100 * took[0] / took[2])
                 whole.append(100 * took[1] / took[2])
+        name = f"meter, scope {scope}" + f", {num_workers} x {NUM_THREADS} threads" * bool(num_workers)
         figures += [
-            _percent(f"meter, scope {scope}: its thread, of a core", threads),
-            _percent(f"meter, scope {scope}: the process around it, of a core", whole),
+            _percent(f"{name}: its thread, of a core", threads),
+            _percent(f"{name}: the process around it, of a core", whole),
         ]
     return figures
+
+
+@contextmanager
+def _workers(number: int) -> Iterator[None]:
+    """Children that wait until they are left."""
+    with ExitStack() as stack:
+        for _ in range(number):
+            command = [sys.executable, "-S", "-c", WORKER, str(NUM_THREADS)]
+            worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            stack.enter_context(worker).stdout.readline()
+        yield
 
 
 def bench_against_codecarbon(*, seconds: float = 10.0, num_times: int = 5) -> list[Figure]:
@@ -115,15 +153,22 @@ def _work(seconds: float) -> None:
 
 
 def _seconds(name: str, values: list[float]) -> Figure:
-    return Figure(name, f"{statistics.median(values):.3f} s", len(values), f"{min(values):.3f} to {max(values):.3f} s")
+    return _judged(name, values, "{:.3f} s", f"at most {MOST_S:g} s", statistics.median(values) <= MOST_S)
 
 
 def _percent(name: str, values: list[float]) -> Figure:
-    return Figure(name, f"{statistics.median(values):.3f} %", len(values), f"{min(values):.3f} to {max(values):.3f} %")
+    return _judged(name, values, "{:.3f} %", f"at most {MOST_PERCENT:g} %", statistics.median(values) <= MOST_PERCENT)
 
 
 def _ratio(name: str, values: list[float]) -> Figure:
-    return Figure(name, f"{statistics.median(values):.4f}", len(values), f"{min(values):.4f} to {max(values):.4f}")
+    is_within = abs(statistics.median(values) - 1) <= MOST_OFF
+    return _judged(name, values, "{:.4f}", f"within {100 * MOST_OFF:g} % of 1", is_within)
+
+
+def _judged(name: str, values: list[float], form: str, goal: str, is_within: bool) -> Figure:
+    """The median, and whether it keeps to its goal."""
+    low, median, high = map(form.format, (min(values), statistics.median(values), max(values)))
+    return Figure(name, median, len(values), f"{low} to {high}; goal {goal}: {'kept' if is_within else 'MISSED'}")
 
 
 if __name__ == "__main__":

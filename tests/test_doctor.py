@@ -18,7 +18,7 @@ import pytest
 from conftest import count, environment, make_phase, make_powercap, make_run
 from filelock import FileLock
 from test_front_door import HEAVY
-from test_sensors import FakeNvml
+from test_sensors import NO_COUNTER, FakeNvml
 from test_store import of_schema_1
 
 from greenml import cli, energy
@@ -300,11 +300,25 @@ def test_gpus_with_counters_are_named_and_measured(doctor, machine, monkeypatch)
 
 
 def test_a_gpu_without_a_counter_is_named(doctor, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pynvml", Gpus(millijoules=(1000, None)))
+    monkeypatch.setitem(sys.modules, "pynvml", Gpus(millijoules=(1000, NO_COUNTER)))
     found = doctor()["by_name"]["NVML"]
 
     assert found["state"] == "works with a limit"
     assert "no energy counter on NVIDIA H200:" in found["text"]
+
+
+@pytest.mark.parametrize(("trouble", "hint"), [("GPU is lost", "nvidia-smi"), ("Insufficient Permissions", "allow it")])
+def test_a_gpu_that_cannot_be_read_is_not_one_without_a_counter(doctor, monkeypatch, trouble, hint):
+    monkeypatch.setitem(sys.modules, "pynvml", Gpus(millijoules=(1000, FakeNvml.NVMLError(trouble))))
+    report = doctor()
+    found = report["by_name"]["NVML"]
+
+    assert (found["state"], found["text"]) == (
+        "does not work",
+        f"a GPU's energy counter cannot be read: {trouble}",
+    )
+    assert hint in found["hints"][0]
+    assert report["machine"]["gpus"] == ["NVIDIA A100", "NVIDIA H200"]
 
 
 def test_a_driver_that_was_updated_under_way_is_said(doctor, monkeypatch):

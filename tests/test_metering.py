@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import bench_meter
 import pytest
 
 from greenml.energy import nvml, rapl
@@ -39,6 +40,39 @@ def test_a_replayed_meter_is_found_again_in_every_row(here, rows, watts):
         assert phase["ram_j"] == pytest.approx(10 * seconds, rel=0.01, abs=0.5)
         assert str(phase["cpu_source"]) in ("measured", "apportioned")
         assert phase["gpu_source"] == "absent"
+
+
+def test_a_replayed_run_is_not_ranked_among_those_that_used_what_they_say(here, rows, watts):
+    assert here(*TRAIN, "--meter", watts("0,40,0,10,measured,measured"), "--tdp", "65")[0] == 0
+
+    [run] = rows("from leaderboard")
+    assert (run["rank"], run["unranked"], run["on_front"]) == (None, "replayed power", False)
+    assert run["energy_kwh"] > 0
+    assert rows("from pareto_front") == []
+
+
+@pytest.mark.parametrize("more", [(), ("--scope", "process")])
+def test_a_tdp_that_has_no_effect_is_said_and_kept(here, rows, watts, more):
+    code, _, said = here(*TRAIN, *more, "--meter", watts("0,40,0,10,,"), "--tdp", "65")
+
+    assert code == 0
+    [line] = [line for line in said.splitlines() if "tdp" in line]
+    assert line.startswith("not obeyed: tdp 65: the CPU is not metered by a model that takes one")
+    [run] = rows("from run_rows")
+    assert run["config"]["tdp"] == 65
+    assert [f"not obeyed: {each}" for each in run["meter"]["ignored"]] == [line]
+
+
+def test_a_bench_says_which_figures_keep_to_their_goal():
+    figures = [
+        bench_meter._ratio("total", [0.97, 0.98, 1.0]),
+        bench_meter._ratio("total", [0.97, 0.992, 1.0]),
+        bench_meter._seconds("start-up", [0.1, 0.2, 0.5]),
+        bench_meter._percent("thread", [0.09, 0.11, 0.2]),
+    ]
+
+    assert [figure.spread.rpartition(": ")[2] for figure in figures] == ["MISSED", "kept", "kept", "MISSED"]
+    assert figures[2].spread == "0.100 s to 0.500 s; goal at most 0.3 s: kept"
 
 
 def test_a_run_of_one_process_says_so_and_costs_less_than_the_machine(here, rows, watts):

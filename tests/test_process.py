@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter, namedtuple
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from greenml.energy import Component, Reading, process
@@ -97,8 +99,30 @@ def test_a_descendant_stays_counted_when_its_parent_is_gone(tmp_path):
             time.sleep(0.01)
         grown_s = tree.look()[0] - before_s - (time.process_time() - own_s)
         assert grown_s > 0.15
+        other = start(tmp_path / "other", 0.1)
+        other.stdout.readline()
+        before_s, own_s = tree.look()[0], time.process_time()
+        assert {process.pid: times.parent and times.parent.pid for process, times in tree._seen.items()} == {
+            os.getpid(): None,
+            other.pid: os.getpid(),
+            orphan: None,
+        }
+        other.kill()
+        other.wait()
+        other.stdout.close()
     finally:
         os.kill(orphan, signal.SIGKILL)
+    while is_there(orphan):
+        time.sleep(0.005)
+    # The orphan is in nobody's books, and what was counted of it comes off nobody's.
+    assert -0.02 <= tree.look()[0] - before_s - (time.process_time() - own_s) < 0.1
+
+
+def is_there(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def is_burning(pid):
@@ -107,7 +131,7 @@ def is_burning(pid):
 
 
 def test_who_ends_moves_into_the_books_of_its_parent_and_is_not_counted_twice():
-    before = {"parent": _Times(5.0, 1.0), "child": _Times(3.0, 0.5)}
+    before = {"parent": _Times(5.0, 1.0), "child": _Times(3.0, 0.5, "parent")}
 
     waited_for = {"parent": _Times(5.2, 1.0 + 3.5 + 0.4)}  # the child used 0.4 s more before it ended
     assert _grown_s(before, waited_for) == pytest.approx(0.6)
@@ -115,6 +139,43 @@ def test_who_ends_moves_into_the_books_of_its_parent_and_is_not_counted_twice():
     assert _grown_s(before, forgotten) == pytest.approx(0.2)
     born = {**before, "new": _Times(0.7, 0.1)}
     assert _grown_s(before, born) == pytest.approx(0.8)
+
+
+def test_who_ends_comes_off_the_books_of_its_own_parent_alone():
+    before = {
+        "root": _Times(5.0, 1.0),
+        "worker": _Times(3.0, 0.5, "root"),
+        "grandchild": _Times(2.0, 0.0, "worker"),
+        "other": _Times(1.0, 0.0, "root"),
+        "its child": _Times(4.0, 0.0, "other"),
+        "orphan": _Times(10.0, 0.0),
+    }
+    # The worker waited for its child and was waited for; nobody waited for the other's, and the orphan is gone, too.
+    now = {"root": _Times(5.2, 1.0 + 3.5 + 2.0 + 0.4), "other": _Times(1.1, 0.0, "root")}
+
+    assert _grown_s(before, now) == pytest.approx(0.2 + 0.1 + 0.4)
+
+
+@linux
+def test_each_process_is_asked_once_for_its_children(tmp_path, monkeypatch):
+    """Of a data loader with many threads each question costs, and every thread is asked."""
+    tree = ProcessTree()
+    worker = start(tmp_path / "parent", 0.01, BURN)
+    worker.stdout.readline()
+    try:
+        while not (tmp_path / "parent.child").exists():
+            time.sleep(0.005)
+        tree.look()
+        asked, listed = Counter(), process._children_file
+        monkeypatch.setattr(process, "_children_file", lambda *which: asked.update([which]) or listed(*which))
+        tree.look()
+        assert len({pid for pid, _ in asked}) == 3
+        assert set(asked.values()) == {1}
+    finally:
+        for each in (*psutil.Process(worker.pid).children(), worker):
+            each.kill()
+        worker.wait()
+        worker.stdout.close()
 
 
 class FakeTree:
@@ -218,6 +279,14 @@ def test_a_share_says_that_it_is_one(share):
     assert parts["gpu"].method == "whole GPUs: NVML energy counter"
     assert not parts["cpu"].is_bounded  # a convention has no error
     assert parts["ram"].idle_w is None
+
+
+def test_what_other_virtual_machines_have_is_no_busy_time(monkeypatch):
+    names = "user nice system idle iowait irq softirq steal guest guest_nice"
+    times = namedtuple("scputimes", names)(10, 2, 3, 1000, 400, 0.5, 0.25, 5000, 4, 1)
+    monkeypatch.setattr(process.psutil, "cpu_times", lambda: times)
+
+    assert process.busy_s() == 10 + 2 + 3 + 0.5 + 0.25
 
 
 def test_the_busy_time_of_this_machine_grows_with_its_work():

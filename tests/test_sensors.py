@@ -34,6 +34,9 @@ class FakeNvml:
     class NVMLError_DriverNotLoaded(NVMLError):  # noqa: N801, N818
         pass
 
+    class NVMLError_NotSupported(NVMLError):  # noqa: N801, N818
+        pass
+
     def __init__(self, millijoules=(1000, 2500), init_error=None, names=("H200", "H200", "H200", "H200")):
         self.millijoules, self._init_error, self._names = list(millijoules), init_error, names
 
@@ -56,7 +59,12 @@ class FakeNvml:
     def nvmlDeviceGetTotalEnergyConsumption(self, number):  # noqa: N802
         if self.millijoules[number] is None:
             raise self.NVMLError("GPU is lost")
+        if isinstance(self.millijoules[number], Exception):
+            raise self.millijoules[number]
         return self.millijoules[number]
+
+
+NO_COUNTER = FakeNvml.NVMLError_NotSupported("Not Supported")
 
 
 @pytest.fixture
@@ -96,13 +104,26 @@ def test_a_machine_without_nvidia_gpus_has_no_counters(monkeypatch, fake):
 
 
 def test_a_gpu_without_a_counter_and_a_driver_that_does_not_start_are_said(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(millijoules=(1000, None)))
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(millijoules=(1000, NO_COUNTER)))
     with pytest.raises(nvml.NoCounterError, match="no energy counter on GPU 1: H200"):
         nvml.open_counters()
 
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(init_error=FakeNvml.NVMLError("version mismatch")))
     with pytest.raises(SensorError, match="version mismatch"):
         nvml.open_counters()
+
+
+@pytest.mark.parametrize("joules", [(1000, None), (NO_COUNTER, None)])
+def test_a_gpu_that_is_lost_from_the_start_is_unknown_and_polled_by_no_model(no_hardware, monkeypatch, joules):
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(millijoules=joules))
+    monkeypatch.setattr(nvml, "open_counters", OPEN_NVML)
+    asked = []
+    sensor = MachineSensor("CodeCarbon", lambda wanted: asked.append(wanted) or models(wanted))
+    sensor.start()
+
+    assert asked == [{"cpu", "ram"}]
+    words = "GPU 1: H200 (GPU-111aaaaa) cannot be read: GPU is lost"
+    assert sensor.components()["gpu"] == Component(Source.UNKNOWN, words)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +136,14 @@ def test_a_gpu_without_a_counter_and_a_driver_that_does_not_start_are_said(monke
         ("1", "PCI_BUS_ID", ("A", "B", "A"), [1]),
         ("GPU-222", None, ("A", "B", "A"), [2]),
         ("MIG-1/2/3", None, ("A", "A", "A"), [0, 1, 2]),
+        ("1,MIG-1/2/3", None, ("A", "A", "A"), [0, 1, 2]),
         ("", None, ("A", "A", "A"), []),
+        ("-1", None, ("A", "B", "A"), []),  # CUDA stops at the first entry that names no GPU
+        ("NoDevFiles", None, ("A", "A", "A"), []),
+        ("0,-1,1", None, ("A", "A", "A"), [0]),
+        ("2,3,1", None, ("A", "A", "A"), [2]),
+        ("GPU-222,GPU-9,0", None, ("A", "A", "A"), [2]),
+        ("GPU-,0", None, ("A", "A", "A"), []),
     ],
 )
 def test_a_process_counts_the_gpus_that_cuda_shows_it(monkeypatch, visible, order, names, counted):
@@ -381,7 +409,38 @@ def test_the_tdp_that_is_given_is_the_one_of_the_load_model_and_replaces_no_coun
     counted = cpu("intel_rapl")
     sensor = known(tracker, counted, tdp_w=100.0)
     assert (counted._tdp, sources(sensor)["cpu"]) == (65, "measured")
-    assert sensor.describe()["ignored"] == ["tdp 100: the processor has a counter"]
+
+
+def test_a_tdp_that_nothing_is_reckoned_with_is_said_whatever_the_meter(tmp_path, no_hardware, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "watts.csv").write_text("seconds,cpu_w,gpu_w,ram_w\n0,10,0,5")
+    monkeypatch.setattr("greenml.energy.codecarbon.ignored_settings", dict)
+    counted = MachineSensor("all counted", lambda wanted: pytest.fail("nothing is left"))
+    register_meter("all-counted", usage="all-counted")(lambda argument, settings: counted)
+
+    def said(name, tdp_w=65.0):
+        with open_meter("a", settings=Settings(meter=name, tdp_w=tdp_w)) as meter:
+            meter.wait_until_ready()
+            assert meter.describe()["ignored"] == list(filter(None, [meter.unused_tdp]))
+            return meter.unused_tdp
+
+    why = "tdp 65: the CPU is not metered by a model that takes one"
+    assert said(f"replay:{tmp_path / 'watts.csv'}") == f"{why} (replayed from watts.csv)"
+    assert said(f"replay:{tmp_path / 'watts.csv'}", None) is None
+    assert said("counters") == f"{why} (no counter of the processor (RAPL) on this machine)"
+    monkeypatch.setattr(rapl, "open_counters", lambda: FakeRapl({"cpu": 7.0, "ram": 1.0}, ram=True))
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
+    monkeypatch.setattr(nvml, "open_counters", OPEN_NVML)
+    assert said("all-counted") == f"{why} (RAPL energy counter)"
+
+
+def test_a_tdp_that_the_load_model_has_is_no_ignored_one(tracker, no_hardware, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    tracker.parts = (cpu("cpu_load"),)
+    for scope in ("machine", "process"):
+        with open_meter("a", settings=Settings(tdp_w=100.0, scope=scope)) as meter:
+            meter.wait_until_ready()
+            assert meter.unused_tdp is None
 
 
 @pytest.mark.parametrize("mode", ["cpu_load", "constant"])
@@ -575,7 +634,7 @@ def test_everything_that_is_known_of_a_meter_is_described(tmp_path, monkeypatch)
     with open_meter("a", settings=settings) as meter:
         meter.wait_until_ready()
         described = meter.describe()
-    assert described["meter"] == "replay of watts.csv"
+    assert (described["meter"], described["replayed"]) == ("replay of watts.csv", True)
     assert (described["scope"], described["interval_s"], described["idle"]) == ("machine", 0.5, None)
     assert (described["gpus"], described["ignored"]) == ([], [])
     assert described["cpu"] == {
@@ -589,7 +648,11 @@ def test_everything_that_is_known_of_a_meter_is_described(tmp_path, monkeypatch)
     with open_meter("a", settings=dataclasses.replace(settings, scope="process")) as meter:
         meter.wait_until_ready()
         described = meter.describe()
-    assert (described["scope"], described["idle"]) == ("process", None)  # what a machine draws is not a process's
+    assert (described["scope"], described["idle"], described["replayed"]) == (
+        "process",
+        None,
+        True,
+    )  # what a machine draws is not a process's
     assert described["cpu"]["method"] == "share of the busy CPU time: replayed from watts.csv"
 
 

@@ -41,7 +41,7 @@ from greenml.cli import log, repeating, runs
 from greenml.errors import UsageError
 from greenml.records import new_run_id
 from greenml.store import Store
-from greenml.trackers import SERIES, Ending, Following, check, following, registry
+from greenml.trackers import SERIES, Ending, Following, check, following, registry, worker
 
 LOCAL_ONLY = """
 import pathlib, socket
@@ -598,6 +598,89 @@ def test_what_cannot_be_reached_is_told_again(probe, monkeypatch):
         "probe: Connection refused; the run goes on, and what is missing is sent later"
     ]
     assert [line.split()[1] for line in probe.read_text().splitlines()[1:]] == ["1", "2", "3", "4", "done"]
+
+
+class Told:
+    """A tracker that keeps what it is told, and raises what it is to raise."""
+
+    def __init__(self, *errors):
+        self.errors, self.told = list(errors), []
+
+    def begin(self, run):
+        return "here"
+
+    def epoch(self, epoch, at):
+        if self.errors:
+            raise RuntimeError("in vain") from self.errors.pop()
+        self.told.append(epoch.epoch)
+
+    def end(self, ending):
+        self.told.append(ending.status)
+
+
+class Said:
+    """What a worker has to say that matters."""
+
+    def __init__(self):
+        self.texts = []
+
+    def say(self, text, *, matters=False):
+        self.texts += [text] * matters
+
+    def complain(self, text):
+        self.say(text, matters=True)
+
+
+def telling(monkeypatch, tracker):
+    """The worker of a tracker, in this process, and what it says."""
+    monkeypatch.setattr(registry, "create", lambda name: tracker)
+    return worker.Teller("probe", said := Said()), said.texts
+
+
+def answered(status):
+    response = requests.Response()
+    response.status_code = status
+    return requests.HTTPError(f"{status}", response=response)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ConnectionResetError(104, "reset"), [1, 2]),
+        (requests.ConnectionError("no route"), [1, 2]),
+        (answered(503), [1, 2]),
+        (answered(429), [1, 2]),
+        (answered(408), [1, 2]),
+        (answered(401), [2]),
+        (answered(404), [2]),
+        (FileNotFoundError(2, "no such folder"), [2]),
+        (PermissionError(13, "not yours"), [2]),
+        (ValueError("not this one"), [2]),
+    ],
+)
+def test_what_is_refused_for_good_is_not_told_again(monkeypatch, error, told):
+    """A row that waits keeps all that come after it waiting."""
+    tracker = Told(error)
+    teller, said = telling(monkeypatch, tracker)
+    for row in (make_run("a" * 12), make_epoch("a" * 12, 1), make_epoch("a" * 12, 2)):
+        teller.tell(row)
+
+    assert tracker.told == told
+    assert ("sent later" in said[0]) == (told == [1, 2])
+
+
+def test_no_more_rows_wait_for_a_tracker_than_there_is_room(monkeypatch):
+    monkeypatch.setattr(worker, "ROOM", 3)
+    tracker = Told(*[ConnectionRefusedError(111, "Connection refused") for _ in range(10)])
+    teller, said = telling(monkeypatch, tracker)
+    teller.tell(make_run("a" * 12))
+    for number in range(1, 11):
+        teller.tell(make_epoch("a" * 12, number))
+    teller.tell(cut_off("a" * 12, "done"))
+    teller.close()
+
+    assert tracker.told == [1, 2, 3, "done"]
+    assert said[-1].startswith("not all of this run is there")
 
 
 def test_a_tracker_that_dies_says_with_what(probe, monkeypatch):

@@ -786,6 +786,16 @@ def test_the_meter_is_the_one_that_is_asked_for(here):
     assert row["co2_g"] == pytest.approx(row["energy_kwh"] * 1.5 * 713.441, rel=1e-4)
 
 
+def test_a_tdp_that_has_no_effect_is_said_and_kept(here):
+    Path("watts.csv").write_text("seconds,cpu_w,gpu_w,ram_w\n0,10,0,2\n")
+    code, _, said = here("track", "--meter", "replay:watts.csv", "--tdp", "65", "--", "true")
+    [run] = Store(Path("store/greenml.duckdb")).rows("from runs")
+    [kept] = run["meter"]["ignored"]
+
+    assert (code, kept.partition(":")[0]) == (0, "tdp 65")
+    assert f"not obeyed: {kept}" in " ".join(said.split())
+
+
 def test_a_component_that_must_be_metered(track, replayed, monkeypatch):
     from greenml.energy import Meter
     from greenml.energy.replay import ReplaySensor

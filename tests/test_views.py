@@ -390,6 +390,8 @@ def test_only_what_can_be_compared_is_one_contest(db: Store) -> None:
         ({"num_classes": None}, "not known to be above chance"),
         ({"kind": "calibrate"}, "a calibration, not a training"),
         ({"kind": "estimate"}, "never metered"),
+        ({"meter": {"meter": "replay of watts.csv", "replayed": True}}, "replayed power"),
+        ({"meter": {"meter": "replay of watts.csv", "replayed": True}, "metric": "mae"}, "replayed power"),
     ],
 )
 def test_what_is_no_evidence_is_unranked(db: Store, changes: dict[str, Any], reason: str) -> None:
@@ -423,12 +425,14 @@ def test_a_run_says_how_its_joules_are_known_and_what_setting_up_took(db: Store)
 
 
 def test_every_gpu_has_its_row(db: Store) -> None:
-    measured = {"gpu_source": Source.MEASURED}
+    measured, split = {"gpu_source": Source.MEASURED}, {"method": "gpu: NVML energy counters; split by time"}
     db.write(
         [
             make_run(A, meter={"gpus": ["one", "two"]}),
             make_phase(A, 0, gpu_j=3.0, gpus_j=[1.0, 2.0], **measured),
             make_phase(A, 1, gpu_j=None, gpus_j=[1.0, None], gpu_source=Source.UNKNOWN),
+            make_phase(A, 2, gpu_j=3.0, gpus_j=[1.0, 2.0], gpu_source=Source.APPORTIONED, **split),
+            make_phase(A, 3, gpu_j=None, gpus_j=[1.0, None], gpu_source=Source.UNKNOWN, **split),
         ]
     )
 
@@ -438,6 +442,10 @@ def test_every_gpu_has_its_row(db: Store) -> None:
         (0, "two", 2.0, "measured"),
         (1, "one", 1.0, "measured"),
         (1, "two", None, "unknown"),
+        (2, "one", 1.0, "apportioned"),
+        (2, "two", 2.0, "apportioned"),
+        (3, "one", 1.0, "apportioned"),
+        (3, "two", None, "unknown"),
     ]
 
 

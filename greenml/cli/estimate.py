@@ -102,6 +102,8 @@ def calibrated(config: Config, intensity: Intensity, store: Store) -> dict[str, 
         finally:
             if rows:
                 store.write(rows)
+        if meter.unused_tdp:
+            console.say(f"not obeyed: {meter.unused_tdp}")
     if waiting := store.unstored():
         raise waiting
     begun = rows[0]

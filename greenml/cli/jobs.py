@@ -121,6 +121,8 @@ def _train(
                 if pending and (weighty or time.monotonic() - written >= WRITE_EVERY_S):
                     store.write(pending)
                     pending, written = [], time.monotonic()
+                if isinstance(record, Run | Resume) and meter.unused_tdp:
+                    screen.note(f"not obeyed: {meter.unused_tdp}", always=True)
                 if weighty:
                     begun()
                     status = record.status if isinstance(record, RunEnd) else "running"

@@ -27,7 +27,12 @@ def open_meter(run_id: str, *, segment: int = 0, settings: Settings | None = Non
 
     settings = settings or Settings()
     return Meter(
-        open_sensor(settings), run_id=run_id, segment=segment, heartbeat_s=settings.interval_s, idle=settings.idle
+        open_sensor(settings),
+        run_id=run_id,
+        segment=segment,
+        heartbeat_s=settings.interval_s,
+        idle=settings.idle,
+        tdp_w=settings.tdp_w,
     )
 
 

@@ -144,8 +144,6 @@ class CodeCarbonSensor:
 
     def describe(self) -> dict[str, object]:
         ignored = [f"{key} ({place})" for place, keys in ignored_settings().items() for key in keys or ["unreadable"]]
-        if self._tdp_w is not None and self._components.get("cpu", _COUNTED).source is not Source.ESTIMATED:
-            ignored.append(f"tdp {self._tdp_w:g}: the processor has a counter")
         return {"meter": version_name(), "ignored": ignored}
 
     def read(self) -> Reading:
@@ -241,9 +239,6 @@ class CodeCarbonSensor:
         # On a Mac with an M processor it looks nothing up, and a second tracker forgets that it did not.
         is_assumed = is_assumed or str(part._model).startswith("Apple")
         return "assumed for an unlisted CPU" if is_assumed else "listed for this CPU"
-
-
-_COUNTED = Component(Source.MEASURED, "another sensor's")
 
 
 def _component_of(part: Any) -> str | None:

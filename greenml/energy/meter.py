@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from greenml.energy.idle import idle_watts
 from greenml.energy.ledger import Entry, Ledger
@@ -63,13 +63,14 @@ class Meter:
         clock: Callable[[], float] = time.perf_counter,
         heartbeat_s: float = HEARTBEAT_S,
         idle: Mapping[str, object] | None = None,
+        tdp_w: float | None = None,
     ) -> None:
         self._sensor = sensor
         self._ledger = Ledger(sensor, clock=clock)
         self._bug: BaseException | None = None
         self._run_id, self._segment = run_id, segment
         self._clock, self._heartbeat_s = clock, heartbeat_s
-        self._measured_idle = idle
+        self._measured_idle, self._tdp_w = idle, tdp_w
         self._synchronize: Callable[[], None] = lambda: None
         self._requests: queue.SimpleQueue[_Switch | None] = queue.SimpleQueue()
         self._settled: queue.SimpleQueue[Phase] = queue.SimpleQueue()
@@ -175,6 +176,14 @@ class Meter:
         """Whether a component cannot be read, so that nobody knows what this run uses."""
         return self.missing is not None
 
+    @property
+    def unused_tdp(self) -> str | None:
+        """That a TDP was given and nothing is reckoned with it, in words; None where it is, and where none was."""
+        cpu = self._ledger.components()["cpu"]
+        if self._tdp_w is None or cpu.constants.get("tdp_w") == self._tdp_w:
+            return None
+        return f"tdp {self._tdp_w:g}: the CPU is not metered by a model that takes one ({cpu.method})"
+
     def elapsed_s(self) -> float:
         """Seconds from the first moment of the first phase to now."""
         return self._clock() - self._ledger.began
@@ -182,7 +191,9 @@ class Meter:
     def describe(self) -> dict[str, object]:
         """How the joules are known, for the record: the meter, each component, each GPU, and the idle power."""
         components = self._ledger.components()
-        described: dict[str, object] = {"scope": "machine", "gpus": [], "ignored": [], **self._sensor.describe()}
+        described: dict[str, Any] = {"scope": "machine", "gpus": [], "ignored": [], **self._sensor.describe()}
+        if self.unused_tdp:
+            described["ignored"] = [*described["ignored"], self.unused_tdp]
         described["interval_s"] = self._heartbeat_s
         described |= {name: _described(part) for name, part in components.items()}
         is_whole = described["scope"] == "machine"  # what a machine draws when idle is not its processes'

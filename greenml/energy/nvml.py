@@ -16,7 +16,7 @@ PERIOD_S = 0.1
 
 
 class NoCounterError(SensorError):
-    """A GPU that answers and has no energy counter (before Volta)."""
+    """A GPU that has no energy counter (before Volta, and in some virtual machines), and says so."""
 
 
 class NvmlCounters:
@@ -31,6 +31,19 @@ class NvmlCounters:
     def num_gpus(self) -> int:
         """GPUs that are counted."""
         return len(self._handles)
+
+    def check(self) -> None:
+        """Read each once. Raises SensorError where one does not answer, NoCounterError where one has no counter."""
+        without = []
+        for name, handle in zip(self.names, self._handles, strict=True):
+            try:
+                self._nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+            except self._nvml.NVMLError_NotSupported:
+                without.append(name)
+            except self._nvml.NVMLError as error:
+                raise SensorError(f"GPU {name} cannot be read: {error}") from error
+        if without:
+            raise NoCounterError(f"no energy counter on GPU {without[0]}")
 
     def read(self) -> list[float | None]:
         """Joules of each since its driver was loaded; None for one that does not answer."""
@@ -107,27 +120,29 @@ def open_counters(*, visible_only: bool = False) -> NvmlCounters | None:
         [handles[place] for place in places],
         [f"{place}: {names[place]} ({ids[place][:12]})" for place in places],
     )
-    if without := counters.faults():
-        raise NoCounterError(f"no energy counter on GPU {next(iter(without.values()))}")
+    counters.check()
     return counters if handles else None
 
 
 def _visible(names: Sequence[str], ids: Sequence[str]) -> Sequence[int]:
-    """The places of the GPUs that CUDA shows this process; all of them where that cannot be told."""
+    """The places of the GPUs that CUDA shows this process; all of them where that cannot be told.
+
+    CUDA stops at the first entry that names no GPU: -1 hides all, and `0,-1,1` all but the first.
+    """
     everything, asked = range(len(names)), os.environ.get("CUDA_VISIBLE_DEVICES")
     if asked is None:
         return everything
     counts_alike = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" or len(set(names)) == 1
-    places = []
-    for word in filter(None, (word.strip() for word in asked.split(","))):
-        if word.isdecimal() and counts_alike and int(word) < len(names):
-            places.append(int(word))
-            continue
-        found = [place for place, unique in enumerate(ids) if unique.startswith(word)]
-        if len(found) != 1:
+    places = set()
+    for word in map(str.strip, asked.split(",")):
+        if word.startswith("MIG-") or (word.isdecimal() and not counts_alike):
             return everything
-        places += found
-    return sorted(set(places))
+        is_id = word.startswith("GPU-")
+        found = [place for place, unique in enumerate(ids) if word == str(place) or (is_id and unique.startswith(word))]
+        if len(found) != 1:
+            break
+        places.add(found[0])
+    return sorted(places)
 
 
 def _text(value: str | bytes) -> str:

@@ -116,7 +116,7 @@ class FileSensor:
         return self._components
 
     def describe(self) -> dict[str, object]:
-        return {"meter": f"replay of {self._path.name}"}
+        return {"meter": f"replay of {self._path.name}", "replayed": True}  # and so unranked
 
     def read(self) -> Reading:
         last_s, self._last_s = self._last_s, self._clock() - self._started

@@ -29,7 +29,8 @@ class Component:
     scope: str = "machine"
     """`machine`, or `process` where it is the share of one process tree."""
     constants: Mapping[str, object] = field(default_factory=dict)
-    """What a model was given, and where that is from: `tdp_w`, `tdp_origin`, `power_w`, ..."""
+    """What a model was given, and where that is from: `tdp_w` (a TDP that is not here was not used), `tdp_origin`,
+    `power_w`, ..."""
     idle_w: float | None = None
     """What a power model gives where nothing runs; None for everything else."""
 
@@ -70,7 +71,8 @@ class Sensor(Protocol):
 
     def describe(self) -> dict[str, object]:
         """For the record: `meter`, its name and version; `gpus`, where they are read one by one; `ignored`, what was
-        asked for and has no effect; `scope`, where it is not the machine."""
+        asked for and has no effect; `scope`, where it is not the machine; `replayed`, true where the power is that of
+        something else."""
 
     def read(self) -> Reading:
         """Raises SensorError where nothing at all could be read."""

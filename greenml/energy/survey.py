@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -162,15 +162,18 @@ def nvidia_gpus() -> Gpus:
         return Gpus(trouble=f"NVML does not start: {error}", hint=_way_out(error))
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
-        return Gpus(
+        gpus = Gpus(
             names=tuple(_words(pynvml.nvmlDeviceGetName(handle)) for handle in handles),
-            has_counter=tuple(_has_counter(pynvml, handle) for handle in handles),
             busy_percent=tuple(_busy_percent(pynvml, handle) for handle in handles),
             driver=_words(pynvml.nvmlSystemGetDriverVersion()),
             cuda="{}.{}".format(*divmod(pynvml.nvmlSystemGetCudaDriverVersion() // 10, 100)),
         )
     except pynvml.NVMLError as error:
         return Gpus(trouble=f"a GPU does not answer: {error}", hint=_way_out(error))
+    try:
+        return replace(gpus, has_counter=tuple(_has_counter(pynvml, handle) for handle in handles))
+    except pynvml.NVMLError as error:  # the machine is known by the names of its GPUs, read or not
+        return replace(gpus, trouble=f"a GPU's energy counter cannot be read: {error}", hint=_way_out(error))
 
 
 def _without_driver() -> Gpus:
@@ -185,13 +188,15 @@ def _without_driver() -> Gpus:
 def _way_out(error: Exception) -> str:
     if "mismatch" in str(error).lower():
         return "the driver was updated while it ran: restart the machine"
+    if "permission" in str(error).lower():
+        return "this user, or this container, may not read it: whoever runs the machine can allow it"
     return "`nvidia-smi` says more; a restart may help"
 
 
 def _has_counter(nvml: Any, handle: Any) -> bool:
     try:
         nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except nvml.NVMLError:
+    except nvml.NVMLError_NotSupported:
         return False
     return True
 

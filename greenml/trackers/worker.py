@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
+NOT_NOW = (408, 429)
+"""HTTP status codes of a client that was too slow, and of one that asked too often."""
 LONGEST = 200
 """Characters of a message that are shown."""
 
@@ -71,7 +73,10 @@ def work(name: str, voice: Voice) -> None:
 
 
 class Teller:
-    """Tells a tracker records in their order; what does not get through is told again with the next."""
+    """Tells a tracker records in their order; what does not get through is told again with the next.
+
+    Of the rows of a long silence those that come first are kept.
+    """
 
     def __init__(self, name: str, voice: Voice) -> None:
         self._name, self._voice = name, voice
@@ -84,7 +89,10 @@ class Teller:
         """A record, after those that wait."""
         self._run = record if isinstance(record, Run) else self._run
         self._has_ended |= isinstance(record, Ending)
-        self._waiting.append((record, at))
+        if isinstance(record, Epoch | Metric) and len(self._waiting) >= ROOM:
+            self._has_lost = True
+        else:
+            self._waiting.append((record, at))
         while self._waiting and not self._is_closed_to_us:
             try:
                 self._pass_on(*self._waiting[0])
@@ -142,7 +150,16 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _may_pass(error: BaseException) -> bool:
-    return any(isinstance(cause, OSError) for cause in _causes(error))
+    """Whether the same may get through when it is told again: what a network loses may, what is refused may not."""
+    causes = [cause for cause in _causes(error) if isinstance(cause, OSError)]
+    return bool(causes) and not any(map(_is_final, causes))
+
+
+def _is_final(error: OSError) -> bool:
+    """Of a file, or as the answer of a server (`requests.HTTPError`): no, and not just for now."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    is_refused = isinstance(status, int) and 400 <= status < 500 and status not in NOT_NOW
+    return is_refused or isinstance(error, FileNotFoundError | PermissionError)
 
 
 def _reason(error: BaseException) -> str:

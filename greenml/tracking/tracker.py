@@ -124,6 +124,8 @@ class Tracker:
             self._say(self.opening())
         if ignored := energy.ignored_settings():
             self._once("ignored", ignored)
+        if self._meter.unused_tdp:
+            self._once("tdp", f"not obeyed: {self._meter.unused_tdp}")
         return self
 
     def finish(self, status: str = "done", reason: str = "finished") -> None:

@@ -1,7 +1,16 @@
 -- One row per phase and GPU: what each device used.
 create or replace view gpu_phases as
 with numbered as (
-    select run_key, segment, seq, name, epoch, gpu_source, unnest(range(len(gpus_j))) as gpu, unnest(gpus_j) as joules
+    select
+        run_key,
+        segment,
+        seq,
+        name,
+        epoch,
+        gpu_source,
+        contains(method, 'split by time') as is_split,
+        unnest(range(len(gpus_j))) as gpu,
+        unnest(gpus_j) as joules
     from phase_rows
     where gpus_j is not null
 )
@@ -14,9 +23,10 @@ select
     numbered.gpu,
     runs.meter -> '$.gpus' ->> numbered.gpu::integer as device,
     numbered.joules,
-    -- One GPU that was lost makes the sum unknown, and no other GPU.
+    -- One GPU that was lost makes the sum unknown, and no other GPU. Only counters are read one by one.
     case
         when numbered.joules is null then 'unknown'
+        when numbered.gpu_source = 'unknown' and numbered.is_split then 'apportioned'
         when numbered.gpu_source = 'unknown' then 'measured'
         else numbered.gpu_source
     end as source,

@@ -10,6 +10,7 @@ with comparable as (
     from runs
     where run_key not in (select run_key from totals where overlap_s > 0)
         and kind not in ('calibrate', 'estimate')
+        and not was_replayed(meter)
         and (data_hash is not null or dataset <> 'unknown')
 ),
 candidates as (

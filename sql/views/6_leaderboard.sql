@@ -41,6 +41,7 @@ figures as (
             when runs.status in ('paused', 'crashed', 'failed') then runs.status
             when runs.kind = 'calibrate' then 'a calibration, not a training'
             when runs.kind = 'estimate' then 'never metered'
+            when was_replayed(runs.meter) then 'replayed power'
             when runs.metric <> 'accuracy' and runs.value is null then 'no test ' || runs.metric
             when runs.metric = 'accuracy' and runs.test_accuracy is null then 'no test accuracy'
             -- Whoever tracks a program without a word on its data has not said that they are the data of others.
