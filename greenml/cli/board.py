@@ -350,8 +350,7 @@ def about_runs(rows: list[Row]) -> list[str]:
     if mostly_setup := [f"{row['model']} {row['run_id'][:8]}" for row in trainings if (row["setup_share"] or 0) > 0.5]:
         notes.append(f"set-up took more than half of the energy of {some(mostly_setup)}: longer runs say more")
     if told := [f"{row['model']} {row['run_id'][:8]}" for row in rows if row["kind"] == "import" and row["rank"]]:
-        more = f" and {len(told) - 3} more" if len(told) > 3 else ""
-        notes.append(f"accuracy and data of imported runs are on their importer's word: {', '.join(told[:3])}{more}")
+        notes.append(f"accuracy and data of imported runs are on their importer's word: {some(told)}")
     if rows and (repeats := rows[0]["_num_repeats"]):
         configs = rows[0]["_num_repeated"]
         of = "one config" if configs == 1 else f"{configs:,} configs"
