@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-import re
+import math
 import statistics
 import sys
 import tempfile
-from itertools import groupby
+from collections import defaultdict
+from itertools import combinations, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench_store import Figure
 from conftest import records
@@ -22,6 +23,7 @@ from conftest import records
 from greenml import config as configs
 from greenml import forecast
 from greenml.cli import forecasts
+from greenml.forecast.history import LEVELS, MICRO_S, TRAINING_PASSES
 from greenml.records import Epoch, Phase, Resume, Run, RunEnd, Source, from_json, to_json
 from greenml.store import Store
 
@@ -34,11 +36,6 @@ if TYPE_CHECKING:
 RECORDED = Path(__file__).parent / "data" / "forecasts.jsonl.gz"
 SEEN = 2
 """Epochs that a forecast is made after."""
-STEADY = 0.08
-"""Runs whose epochs differ less than this are also shown apart: what nobody could foresee did not happen to them."""
-BUSY = 5.0
-"""The fixture was recorded on two CPUs that others used, too, and runs say in their notes how much. Above this load
-average epochs took up to ten times as long as the ones before, and history says nothing."""
 
 
 @dataclasses.dataclass
@@ -70,12 +67,6 @@ class Recorded:
             ledger.add(phase)
         sizes = {"num_val": self.run.num_val, "num_test": self.run.num_test}
         return forecast.after(ledger, done=epoch, epochs=len(self.epochs), **sizes)
-
-    @property
-    def unsteadiness(self) -> float:
-        """Standard deviation of the energy of its epochs after the first, relative to their mean."""
-        own = [sum(p.joules for p in self.phases if p.epoch == epoch.epoch) for epoch in self.epochs[1:]]
-        return statistics.pstdev(own) / statistics.fmean(own)
 
     def linear_j(self, epoch: int) -> float:
         """What others say after this epoch: the mean epoch so far, times the epochs."""
@@ -111,64 +102,88 @@ def whole_runs(rows: Iterable[Stored]) -> Iterator[Recorded]:
 
 def after_epochs(runs: Sequence[Recorded], seen: int = SEEN) -> Errors:
     """Forecasts after `seen` epochs, of the runs that had more."""
-    longer = [run for run in runs if len(run.epochs) > seen]
-    made = [run.after(seen) for run in longer]
+    return compared([(run, seen) for run in runs if len(run.epochs) > seen])
+
+
+def after_all_epochs(runs: Sequence[Recorded]) -> Errors:
+    """Forecasts after the last epoch, when only the test is open, and what comes after it."""
+    return compared([(run, len(run.epochs)) for run in runs])
+
+
+def compared(asked: Sequence[tuple[Recorded, int]]) -> Errors:
+    """Forecasts of runs after so many epochs."""
+    made = [(run, run.after(seen)) for run, seen in asked]
     return Errors(
-        [off(one.energy_j.value, run.energy_j) for one, run in zip(made, longer, strict=True)],
-        [off(one.duration_s.value, run.duration_s) for one, run in zip(made, longer, strict=True)],
-        [off(run.linear_j(seen), run.energy_j) for run in longer],
-        [one.energy_j.low <= run.energy_j <= one.energy_j.high for one, run in zip(made, longer, strict=True)],
+        [off(one.energy_j.value, run.energy_j) for run, one in made],
+        [off(one.duration_s.value, run.duration_s) for run, one in made],
+        [off(run.linear_j(seen), run.energy_j) for run, seen in asked],
+        [one.energy_j.low <= run.energy_j <= one.energy_j.high for run, one in made],
     )
 
 
-def unhurried(runs: Sequence[Recorded]) -> list[Recorded]:
-    """Those during which the machine was not overloaded."""
-    return [run for run in runs if max(map(float, re.findall(r"\d+\.\d+", run.run.note or "")), default=0.0) <= BUSY]
-
-
-def steady(runs: Sequence[Recorded]) -> list[Recorded]:
-    """Those that had the machine to themselves, as far as their epochs tell."""
-    return [run for run in runs if len(run.epochs) > SEEN and run.unsteadiness < STEADY]
-
-
-def before_epochs(folder: Path) -> dict[str, Errors]:
-    """Forecasts before the first epoch, each from all other runs: by how near the runs are that they rest on."""
-    store = Store(folder / "forecasts.duckdb")
-    store.check()
-    runs = unhurried(recorded())
-    store.write(row for run in runs for row in [run.run, *run.phases, *run.epochs, run.end])
-    found: dict[str, Errors] = {}
+def before_epochs(runs: Sequence[Recorded], past: Sequence[dict[str, Any]]) -> tuple[Errors, dict[int, Errors]]:
+    """Forecasts before the first epoch, each out of all other runs; and the same by level: from the runs that are so
+    near at most, as if there were no nearer ones."""
+    nearest, by_level = Errors([], [], [], []), defaultdict[int, Errors](lambda: Errors([], [], [], []))
     for run in runs:
         config = configs.validate({key: run.run.config[key] for key in configs.KEYS if key in run.run.config})
-        made = forecasts.before(store, dataclasses.asdict(run.run), config, run.run.intensity)
-        if made is None:
-            continue
-        own = found.setdefault(made.level, Errors([], [], [], []))
-        own.energy.append(off(made.energy_j.value, run.energy_j))
-        own.duration.append(off(made.duration_s.value, run.duration_s))
-        own.inside.append(made.energy_j.low <= run.energy_j <= made.energy_j.high)
-    return found
+        work = forecasts.work_of(dataclasses.asdict(run.run), config)
+        levels = {row["run_id"]: work.kind.level(forecast.kind(row)) for row in past}
+        others = [row for row in past if row["run_id"] != run.run.run_id]
+        for level in sorted({levels[row["run_id"]] for row in others}):
+            made = forecast.before(work, [row for row in others if levels[row["run_id"]] >= level])
+            own = [by_level[level]] + [nearest] * (level == min(levels[row["run_id"]] for row in others))
+            for errors in own:
+                errors.energy.append(off(made.energy_j.value, run.energy_j))
+                errors.duration.append(off(made.duration_s.value, run.duration_s))
+                errors.inside.append(made.energy_j.low <= run.energy_j <= made.energy_j.high)
+    return nearest, dict(sorted(by_level.items()))
+
+
+def history_of(runs: Sequence[Recorded], folder: Path) -> list[dict[str, Any]]:
+    """The runs as rows of the history that a store gives of them, for any of them."""
+    store = Store(folder / "forecasts.duckdb")
+    store.check()
+    store.write(row for run in runs for row in [run.run, *run.phases, *run.epochs, run.end])
+    return forecasts.history(store, dataclasses.asdict(runs[0].run) | {"run_id": ""})
+
+
+def spreads(past: Sequence[dict[str, Any]]) -> dict[int, list[float]]:
+    """By level, the logarithms of the ratios of joules an operation of any two runs that are so near."""
+    found = defaultdict(list)
+    for one, other in combinations([row for row in past if row["work_s"] >= MICRO_S], 2):
+        rates = [
+            row["work_j"] / row["flops_per_sample"] / (TRAINING_PASSES * row["num_trained"] + row["num_evaluated"])
+            for row in (one, other)
+        ]
+        found[forecast.kind(one).level(forecast.kind(other))].append(math.log(rates[0] / rates[1]))
+    return dict(sorted(found.items()))
 
 
 def bench(folder: Path) -> list[Figure]:
     """The forecasts' part of `make bench`."""
     runs = recorded()
     figures = []
-    for name, seen, chosen in (
-        ("after 1 epoch", 1, runs),
-        (f"after {SEEN} epochs", SEEN, runs),
-        (f"after {SEEN} epochs, load average up to {BUSY:g}", SEEN, unhurried(runs)),
-        (f"after {SEEN} epochs, these differ by less than {100 * STEADY:.0f} %", SEEN, steady(runs)),
+    for name, errors in (
+        ("after 1 epoch", after_epochs(runs, 1)),
+        (f"after {SEEN} epochs", after_epochs(runs)),
+        ("after the last epoch", after_all_epochs(runs)),
     ):
-        errors = after_epochs(chosen, seen)
         figures += [
             line(f"forecast {name}: energy", errors.energy),
             line("  time", errors.duration),
             line("  energy, mean epoch x epochs, as others do", errors.linear),
             inside(errors),
         ]
-    for level, errors in sorted(before_epochs(folder).items()):
-        figures += [line(f"forecast from {level}", errors.energy), inside(errors)]
+    past = history_of(runs, folder)
+    nearest, by_level = before_epochs(runs, past)
+    named = {LEVELS[level][0]: errors for level, errors in by_level.items()}
+    for name, errors in {"the nearest other runs": nearest, **named}.items():
+        figures += [line(f"forecast from {name}", errors.energy), inside(errors)]
+    for level, logs in spreads(past).items():
+        sd = math.sqrt(statistics.fmean(log**2 for log in logs))
+        name, expected = LEVELS[level]
+        figures.append(Figure(f"spread: {name}", f"{sd:.2f} (log. sd)", len(logs), f"pairs; expected {expected:.2f}"))
     return figures
 
 
@@ -179,7 +194,7 @@ def line(name: str, errors: Sequence[float]) -> Figure:
 
 def inside(errors: Errors) -> Figure:
     share = 100 * statistics.mean(errors.inside)
-    return Figure("  energy within the interval (90 % promised)", f"{share:.0f} %", len(errors.inside), "")
+    return Figure("  energy within the interval (90 % is meant)", f"{share:.0f} %", len(errors.inside), "")
 
 
 def p95(values: Sequence[float]) -> float:

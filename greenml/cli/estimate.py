@@ -12,8 +12,10 @@ import typer
 from greenml import config as configs
 from greenml import console
 from greenml.cli import train
+from greenml.cli.board import parse_target
 from greenml.errors import UsageError
 from greenml.records import Notice, Phase, Progress, Run, RunEnd, new_run_id
+from greenml.units import format_duration
 
 if TYPE_CHECKING:
     from greenml.config import Config
@@ -36,11 +38,11 @@ StartedAt = Annotated[
         "--started-at",
         metavar="TIME",
         formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S"],
-        help="When it was, for --record: 2026-03-01, 2026-03-01T14:30.",
+        help="When it began, for --record: 2026-03-01, 2026-03-01T14:30. [so that it ended just now]",
     ),
 ]
 Accuracy = Annotated[
-    float | None,
+    str | None,
     typer.Option("--accuracy", metavar="ACC", help="On the test split, for --record: 0.85, or 85 for 85 %."),
 ]
 
@@ -63,22 +65,29 @@ def estimate(
         raise UsageError(
             f"--{wrong[0].replace('_', '-')} is about a training of the past", hint="give --record as well"
         )
-    asked = configs.resolve(train.keys(flags), flags["config"])
+    began = None if started_at is None else _past(started_at)
+    reached = None if accuracy is None else parse_target(accuracy)
+    asked = config = configs.resolve(train.keys(flags), flags["config"])
     intensity = grid.resolve(asked.region, pue=asked.pue)
+    console.say(intensity.note)
     place = Store(resolve_path(flags["store"]))
     if calibrate:
         run = calibrated(asked, intensity, place)
-        asked = configs.validate(run["config"])
+        config = configs.validate(run["config"])
     else:
         setup = train.prepared(asked)
-        asked, run = setup.config, forecasts.planned(setup)
-    made = forecasts.before(place, run, asked, intensity)
+        config, run = setup.config, forecasts.planned(setup)
+    made = forecasts.before(place, run, config, intensity)
+    unknown = forecasts.unknown(made, run, asked, place)
+    run_id = None
     if record:
-        remembered(made, run, asked, intensity, place, started_at=started_at, accuracy=accuracy)
+        if made is None or made.energy_j is None:
+            raise UsageError("nothing to estimate it from", hint=unknown)
+        run_id = remembered(made, run, config, intensity, place, began=began, accuracy=reached)
     if flags["json"]:
-        console.print_json([forecasts.row(made, run, asked, intensity)])
+        console.print_json([forecasts.row(made, run, config, intensity, run_id=run_id, unknown=unknown)])
     elif made is None:
-        console.say(forecasts.unknown(run))
+        console.say(unknown)
     else:
         console.out().print(console.facts(forecasts.in_words(made, intensity)))
 
@@ -116,35 +125,40 @@ def calibrated(config: Config, intensity: Intensity, store: Store) -> dict[str, 
 
 
 def remembered(
-    made: Forecast | None,
+    made: Forecast,
     run: dict[str, Any],
     config: Config,
     intensity: Intensity,
     store: Store,
     *,
-    started_at: datetime | None,
+    began: datetime | None,
     accuracy: float | None,
-) -> None:
-    """Store a run of kind `estimate`. Raises UsageError where nothing is known to estimate it from."""
-    from greenml.cli import forecasts
+) -> str:
+    """Store a run of kind `estimate`, which `began` then (UTC) or is over just now; its id.
 
-    if made is None or made.energy_j is None:
-        raise UsageError("nothing to estimate it from", hint=forecasts.unknown(run))
-    if accuracy is not None and not 0 < accuracy <= 100:
-        raise UsageError(f"--accuracy {accuracy:g} is no accuracy", hint="85 and 0.85 both mean 85 %")
+    Raises UsageError where it would not be over yet.
+    """
+    from greenml.cli import forecasts
+    from greenml.store import utc_now
+
     run_id = new_run_id()
-    began = started_at.astimezone(UTC).replace(tzinfo=None) if started_at else datetime.now(UTC).replace(tzinfo=None)
+    now, took = utc_now(), timedelta(seconds=made.duration_s.value)
+    if began is not None and began + took > now:
+        raise UsageError(
+            f"--started-at: it would not be over yet, as it takes about {format_duration(made.duration_s.value)}",
+            hint="leave --started-at out, and it is stored as just over",
+        )
+    began = began or now - took
     past = forecasts.history(store, run)
     rows = forecasts.estimated(made, run, config, intensity, past, run_id=run_id, started_at=began)
-    reached = accuracy if accuracy is None or accuracy <= 1 else accuracy / 100
     end = RunEnd(
         run_id=run_id,
         status="done",
         stop_reason="recorded",
-        ended_at=began + timedelta(seconds=made.duration_s.value),
+        ended_at=began + took,
         best_epoch=None,
         val_accuracy=None,
-        test_accuracy=reached,
+        test_accuracy=accuracy,
         test_loss=None,
         test_correct=None,
         test_count=None,
@@ -154,6 +168,19 @@ def remembered(
     if waiting := store.unstored():
         raise waiting
     console.say(f"stored as run {run_id}: estimated, and never ranked")
+    return run_id
+
+
+def _past(local: datetime) -> datetime:
+    """A moment of the past by the clock of this place, in UTC. Raises UsageError where it is still to come."""
+    from greenml.store import utc_now
+
+    moment = local.astimezone(UTC).replace(tzinfo=None)
+    if moment > utc_now():
+        raise UsageError(
+            f"--started-at {local:%Y-%m-%d %H:%M} is in the future", hint="--record is about a training of the past"
+        )
+    return moment
 
 
 def _with_the_flags_of_train() -> None:

@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from greenml import config as configs
-from greenml import console, environment, forecast
+from greenml import environment, forecast
 from greenml.console import counted
 from greenml.errors import StoreError
 from greenml.records import Epoch, Phase, Progress, Run, Source
+from greenml.store import resolve_path
 from greenml.units import ENERGY, JOULES_PER_KWH, MASS, co2_g, format_alike, format_duration, format_energy
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ STALE_DAYS = 30
 CANDIDATES = 200
 """Runs that are looked through for history: those of the model first, then the newest."""
 PARTS = ("cpu", "gpu", "ram")
+UNREAD = "not every joule of the runs on this machine could be read; `greenml doctor` says what would help"
+NEARNESS = ("device", "data_dir", *configs.METERED_BY, "precision", "batch_size", "image_size", "num_threads")
+"""Keys that decide whether a calibration counts for a training, and how near it is."""
 BOOKED = ("name", "epoch", "segment", "started_at", "ended_at", "joules")
 
 HISTORY = """
@@ -125,21 +129,44 @@ def planned(setup: Setup) -> dict[str, Any]:
     return {**setup.facts, "run_id": "", "scope": setup.config.scope, "config": own, "meter": {}}
 
 
-def tell(made: Forecast | None, run: Mapping[str, Any], intensity: Intensity) -> None:
-    """On stderr: what it will take and what that rests on, or how to find out."""
-    if made is None:
-        console.say(unknown(run))
-    else:
-        for label, text in in_words(made, intensity):
-            console.say(f"{label:<8}{text}")
-
-
-def unknown(run: Mapping[str, Any]) -> str:
-    """Why there is no forecast, and the command that makes one."""
+def lack(run: Mapping[str, Any], past: Sequence[Mapping[str, Any]]) -> str:
+    """Why nothing can be forecast before the first epoch out of this history."""
     if run["flops_per_sample"] is None:
-        return f"the operations of {run['model']} cannot be counted: there is no forecast before its first epoch"
-    command = shlex.join(["greenml", "estimate", run["model"], "--dataset", run["dataset"], "--calibrate"])
-    return f"no history on this machine: run one calibration epoch: {command}"
+        return f"the operations of {run['model']} cannot be counted"
+    here = [row for row in past if forecast.machine(row) == forecast.machine(run)]
+    if not here:
+        return "no history on this machine"
+    alike = [row for row in here if forecast.metering(row) == forecast.metering(run)]
+    if not alike:
+        return f"{counted(len(here), 'run')} on this machine, but none metered this way ({metering_in_words(run)})"
+    if run["meter"] and all(forecast.methods(row) != forecast.methods(run) for row in alike):
+        return "what meters this machine has changed since the runs on it"
+    return "no run on this machine says what its operations took"
+
+
+def metering_in_words(run: Mapping[str, Any]) -> str:
+    """What it is asked to be metered by: "codecarbon, scope process, 65 W TDP"."""
+    scope, meter, tdp = forecast.metering(run)
+    return f"{meter}, scope {scope}" + (f", {tdp:g} W TDP" if tdp else "")
+
+
+def way_out(run: Mapping[str, Any], asked: Config, store: Store) -> str:
+    """The command that makes the history which is missing for a training that was `asked` for."""
+    given = {key: value for key in NEARNESS if (value := getattr(asked, key)) != configs.DEFAULTS[key]}
+    if store.path != resolve_path(None):
+        given["store"] = store.path
+    flags = [word for key, value in given.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    return shlex.join(["greenml", "estimate", run["model"], "--dataset", run["dataset"], *flags, "--calibrate"])
+
+
+def unknown(made: Forecast | None, run: Mapping[str, Any], asked: Config, store: Store) -> str:
+    """Why there is no forecast, and the command that makes one; or why it knows only the time. Empty if it is whole."""
+    if made is not None:
+        return UNREAD if made.energy_j is None else ""
+    why = lack(run, history(store, run))
+    if run["flops_per_sample"] is None:
+        return f"{why}: there is no forecast before its first epoch"
+    return f"{why}: run one calibration epoch: {way_out(run, asked, store)}"
 
 
 def history(store: Store, run: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -159,6 +186,7 @@ def work_of(run: Mapping[str, Any], config: Config) -> Work:
         kind=forecast.kind({**run, "batch_size": config.batch_size, "family": family(run["model"])}),
         dataset=run["dataset"],
         machine=forecast.machine(run),
+        metering=forecast.metering(run),
         methods=forecast.methods(run) if run["meter"] else None,
         flops_per_sample=run["flops_per_sample"],
         num_train=run["num_train"] // together * together,
@@ -183,11 +211,28 @@ def budgets_of(config: Config, intensity: Intensity) -> forecast.Budgets:
 def in_words(made: Forecast, intensity: Intensity) -> list[tuple[str, str]]:
     """Label and text: what it will take, and what that rests on."""
     at_most = "at most " if made.at_most else ""
+    if made.energy_j is None:
+        known = [("energy", f"unknown: {UNREAD}")]
+    else:
+        factors = f"energy x PUE {intensity.pue:g} x {intensity.g_per_kwh:.3g} g/kWh"
+        known = [
+            ("energy", at_most + energy(made.energy_j)),
+            ("CO2e", f"{at_most}{mass(grams(made.energy_j, intensity))}: {factors}"),
+        ]
     return [
-        ("energy", at_most + energy(made.energy_j)),
-        ("CO2e", at_most + mass(grams(made.energy_j, intensity))),
+        *known,
         ("time", at_most + duration(made.duration_s)),
         ("from", basis(made)),
+        *(("", text) for text in sources_in_words(made)),
+    ]
+
+
+def sources_in_words(made: Forecast) -> list[str]:
+    """How the joules of the runs are known that it rests on, without what they do not have."""
+    return [
+        f"where {part.upper()} is {known['source']}: {known['method']}"
+        for part, known in made.metered.items()
+        if known["source"] not in (None, Source.ABSENT)
     ]
 
 
@@ -259,8 +304,17 @@ def duration(span: Span) -> str:
     return f"{format_duration(span.value)} ({format_duration(span.low)} to {format_duration(span.high)})"
 
 
-def row(made: Forecast | None, run: Mapping[str, Any], config: Config, intensity: Intensity) -> dict[str, Any]:
-    """For `--json`: plain figures in the units of the board; null where nothing is known."""
+def row(
+    made: Forecast | None,
+    run: Mapping[str, Any],
+    config: Config,
+    intensity: Intensity,
+    *,
+    run_id: str | None,
+    unknown: str,
+) -> dict[str, Any]:
+    """For `--json`: plain figures in the units of the board; null where nothing is known. `run_id` is of the run that
+    it was stored as."""
     joules = made and made.energy_j
     figures: dict[str, Any] = {}
     for name, span, factor in (
@@ -271,6 +325,7 @@ def row(made: Forecast | None, run: Mapping[str, Any], config: Config, intensity
         for suffix, part in (("", "value"), ("_low", "low"), ("_high", "high")):
             figures[name + suffix] = span and getattr(span, part) * factor
     return {
+        "run_id": run_id,
         "model": run["model"],
         "dataset": run["dataset"],
         "epochs": config.epochs,
@@ -280,12 +335,17 @@ def row(made: Forecast | None, run: Mapping[str, Any], config: Config, intensity
         "precision": run["precision"],
         **figures,
         "at_most": made and made.at_most,
+        # Whatever the runs were metered by: what they say of another run is an estimate.
+        "source": str(Source.ESTIMATED if joules else Source.UNKNOWN),
+        "runs_metered": made and made.metered,
+        "pue": intensity.pue,
+        "intensity_g_per_kwh": intensity.g_per_kwh,
         "intensity_note": intensity.note,
         "from": made and made.level,
         "run_ids": [*made.run_ids] if made else [],
         "newest_at": made and made.newest_at,
         "is_stale": made and is_stale(made),
-        "unknown": None if made else unknown(run),
+        "unknown": unknown or None,
     }
 
 
@@ -305,7 +365,7 @@ def estimated(
     """
     assert made.energy_j is not None
     used = [row for row in past if row["run_id"] in made.run_ids]
-    method = f"estimated from {whose(made)}, the newest of {made.newest_at:%Y-%m-%d}"
+    method = f"from {whose(made)}, the newest of {made.newest_at:%Y-%m-%d}"
     shares = {part: sum(row[f"work_{part}_j"] for row in used) / sum(row["work_j"] for row in used) for part in PARTS}
     sources = {part: Source.ESTIMATED if share else Source.ABSENT for part, share in shares.items()}
     named = {name: run[name] for name in Run.__dataclass_fields__ if name in run}
@@ -323,7 +383,11 @@ def estimated(
             "epochs_asked": config.epochs,
             "seed": config.seed,
             "split_seed": config.split_seed,
-            "meter": {"meter": "estimate"} | {part: {"source": sources[part], "method": method} for part in PARTS},
+            "meter": {"meter": "estimate"}
+            | {
+                part: {"source": sources[part], "method": f"{method}; there: {made.metered[part]['method']}"}
+                for part in PARTS
+            },
             "intensity": intensity,
             # Of today; what it ran with is not known.
             "versions": {},
@@ -367,6 +431,8 @@ class Outlook:
         self._num_val = self._num_test = 0
         self.latest: Forecast | None = None
         """None while nothing is known."""
+        self.lack = "the store cannot be read"
+        """Why there was none before the first epoch."""
         self._anchor: tuple[float, float] | None = None
         if resumed:
             [run] = store.rows("select num_val, num_test from runs where run_id = ?", [run_id])
@@ -382,7 +448,10 @@ class Outlook:
             case Run():
                 self._num_val, self._num_test = record.num_val or 0, record.num_test or 0
                 with suppress(StoreError):  # no training fails for want of a forecast
-                    self.latest = before(self._store, dataclasses.asdict(record), self._config, self._intensity)
+                    run = dataclasses.asdict(record)
+                    past = history(self._store, run)
+                    self.latest = forecast.before(work_of(run, self._config), past, self._budgets)
+                    self.lack = "" if self.latest else lack(run, past)
                 return dataclasses.replace(record, forecast=self.latest.to_plain() if self.latest else None)
             case Phase():
                 self._ledger.add(record)

@@ -247,7 +247,7 @@ def describe(run: Row) -> list[tuple[str, str]]:
             for row in run["gpus"]
         ),
         ("memory", memory(run)),
-        ("forecast", forecast_in_words(run["forecast"]) if run["forecast"] else ""),
+        ("forecast", forecast_in_words(run) if run["forecast"] else ""),
         ("meter", metered(run["meter"])),
         ("factor", f"{run['intensity_source']}, for the {run['intensity_level']}"),
         ("hindsight", hindsight(optimal) if optimal else ""),
@@ -328,13 +328,15 @@ def hindsight(optimal: Row) -> str:
     return f"{words}; after it {format_energy(saved * JOULES_PER_KWH)} more was spent" if saved else words
 
 
-def forecast_in_words(made: Row) -> str:
-    """What was expected before the first epoch, beside what came."""
+def forecast_in_words(run: Row) -> str:
+    """What was expected before the first epoch, beside what came; of a training of the past, all that is known."""
+    made = run["forecast"]
     expected, runs = made["energy_j"], counted(len(made["run_ids"]), "run")
     if expected is None:
         return f"energy unknown, from {runs}"
     (value, low, high), unit = format_alike([expected[part] for part in ("value", "low", "high")], ENERGY)
-    return f"{value} {unit} ({low} to {high}) before its first epoch, from {runs} of {made['level']}"
+    when = "" if run["kind"] == "estimate" else " before its first epoch"
+    return f"{value} {unit} ({low} to {high}){when}, from {runs} of {made['level']}"
 
 
 def in_words(values: Row) -> str:

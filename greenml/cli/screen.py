@@ -74,7 +74,7 @@ class Screen:
             case Run():
                 self._has_begun = True
                 self.note(_describe(record))
-                self._note_forecast(record)
+                self._note_forecast()
             case Resume():
                 self._has_begun = True
                 done = f" after step {record.step}" if record.step else ""
@@ -115,11 +115,10 @@ class Screen:
         made = self._outlook.latest
         return forecasts.so_far(joules, whole, at_most=made is not None and made.at_most)
 
-    def _note_forecast(self, run: Run) -> None:
+    def _note_forecast(self) -> None:
         made = self._outlook.latest
         if made is None:
-            why = ", as there is no history on this machine" if run.flops_per_sample else ""
-            self.note(f"forecast: none before the first epoch{why}")
+            self.note(f"forecast: none before the first epoch: {self._outlook.lack}")
         else:
             self.note(f"forecast: {forecasts.in_one_line(made, self._intensity)}\nfrom {forecasts.basis(made)}")
 

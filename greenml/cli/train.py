@@ -266,5 +266,9 @@ def _show_plan(config: Config, intensity: Intensity, store: Store, *, json: bool
     flops = format_flops(setup.facts["flops_per_sample"])
     console.say(intensity.note)
     console.say(f"{setup.facts['num_parameters']:,} parameters, {flops} a sample; nothing is trained or stored")
-    forecasts.tell(made, run, intensity)
+    if made is None:
+        console.say(forecasts.unknown(made, run, config, store))
+    else:
+        for label, text in forecasts.in_words(made, intensity):
+            console.say(f"{label:<8}{text}")
     print(configs.dump(setup.config), end="")

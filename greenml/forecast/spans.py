@@ -1,26 +1,27 @@
-"""A value with the interval in which it is expected nine times out of ten, and what is made of such values."""
+"""A value with the interval in which it is expected, and what is made of such values."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
 Z = 1.645
-"""Nine tenths of a normal distribution lie within so many standard deviations."""
+"""Nine tenths of a normal distribution lie within so many standard deviations. Runs are not normal, and their spread is
+known from few: how many of the recorded ones did end inside is what tests/bench_forecast.py prints."""
 
 PARTS = tuple(map(attrgetter, ("low", "value", "high")))
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """`low` <= `value` <= `high`, nine times out of ten; never negative."""
+    """`low` <= `value` <= `high`: the interval is meant to hold nine times out of ten (see Z); never negative."""
 
     low: float
     value: float
@@ -29,6 +30,9 @@ class Span:
     def scaled(self, factor: float) -> Span:
         """All of it `factor` times; `factor` is 0 or more."""
         return Span(self.low * factor, self.value * factor, self.high * factor)
+
+    def plus(self, other: Span) -> Span:
+        return Span(self.low + other.low, self.value + other.value, self.high + other.high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,11 @@ class Costs:
     def scaled(self, factor: float) -> Costs:
         """All of it `factor` times."""
         return Costs(self.seconds.scaled(factor), self.joules and self.joules.scaled(factor))
+
+    def plus(self, other: Costs) -> Costs:
+        """Both. What is long in one is taken to be long in the other: the intervals add up."""
+        joules = self.joules and other.joules and self.joules.plus(other.joules)
+        return Costs(self.seconds.plus(other.seconds), joules)
 
 
 def exactly(value: float) -> Span:
@@ -86,6 +95,8 @@ class Forecast:
     """Those runs, newest first."""
     newest_at: datetime | None = None
     """When the newest of them began, UTC."""
+    metered: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """`source` and `method` of `cpu`, `gpu` and `ram` in those runs; empty where it rests on its own epochs."""
 
     def to_plain(self) -> dict[str, object]:
         """As JSON holds it."""

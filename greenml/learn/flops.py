@@ -24,6 +24,9 @@ def flops_per_sample(model: nn.Module, in_chans: int, image_size: int) -> int | 
     model.eval()
     try:
         # Where a model brings tensors of its own into the forward pass, one real image does it.
+        # A model is anybody's Python: what its forward pass raises on tensors without memory is its own choice, so no
+        # narrower name will do. Nothing is hidden by it: None is the answer, `learn.setup` says so, and a bug of the
+        # model comes up again in the first step of the training.
         for weights, device in ((without_memory, "meta"), ({}, next(model.parameters()).device)):
             image = torch.zeros(1, in_chans, image_size, image_size, device=device)
             with suppress(Exception), torch.no_grad(), FlopCounterMode(display=False) as counter:
