@@ -70,8 +70,8 @@ def epochs_of(db: Store, run_id: str = RUN) -> list[int]:
 
 
 def test_every_field_of_every_record_comes_back(db: Store) -> None:
-    run = make_run(RUN, tags=["a", "b,c"], name='it\'s "mine"', config={"nested": {"x": [1, None, 2.5]}})
-    end = make_end(RUN, status="stopped", stop_reason="early-stop")
+    run = make_run(RUN, tags=["a", "b,c"], name='it\'s "mine"', config={"nested": {"x": [1, None, 2.5]}}, device="cuda")
+    end = make_end(RUN, status="stopped", stop_reason="early-stop", device="cuda")
     phase = make_phase(RUN, 0, epoch=1, error_j=0.5, gpu_j=None, gpu_source=Source.UNKNOWN)
     epoch = make_epoch(RUN, 1, train_loss=float("inf"))
     artifact = Artifact(run_id=RUN, name="model.pt", path=f"runs/{RUN}/model.pt", num_bytes=12)

@@ -81,8 +81,6 @@ def insert(con: duckdb.DuckDBPyConnection, rows: Sequence[Stored]) -> None:
             del values["run_id"]
         if isinstance(row, RunEnd):
             key = values.pop("run_key")
-            if row.device is None:
-                del values["device"]
             assignments = ", ".join(f"{name} = ?" for name in values)
             con.execute(f"update run_rows set {assignments} where run_key = ?", [*values.values(), key])
         else:
@@ -163,7 +161,7 @@ def stored(con: duckdb.DuckDBPyConnection, run_ids: Sequence[str]) -> Iterator[S
             rows = select(con, f"from {TABLES[kind]} where run_key = ? order by {order}", [run["run_key"]])
             yield from (record(kind, row | {"run_id": run["run_id"]}) for row in rows)
         if run["ended_at"]:
-            yield record(RunEnd, run)
+            yield record(RunEnd, run | {"device": None})  # the run says it
 
 
 def record(kind: Any, row: dict[str, Any]) -> Any:
@@ -207,6 +205,8 @@ def columns(row: Stored) -> dict[str, Any]:
                 values[INTENSITY_COLUMNS.get(name, name)] = part
         else:
             values[field.name] = json.dumps(value) if isinstance(value, dict) else value
+    if isinstance(row, RunEnd) and row.device is None:
+        del values["device"]  # the run has said it
     return values
 
 
