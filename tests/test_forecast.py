@@ -720,7 +720,7 @@ def test_the_board_says_where_setting_up_was_most_of_it(db, greenml):
 # Recorded runs
 
 
-def test_forecasts_are_as_near_as_they_were(tmp_path):
+def test_forecasts_are_as_near_as_they_were():
     """What `tests/bench_forecast.py` measured over the recorded runs, and a little more; what is worse fails here."""
     runs = bench_forecast.recorded()
     after_two, after_all = bench_forecast.after_epochs(runs), bench_forecast.after_all_epochs(runs)

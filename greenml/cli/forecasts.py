@@ -384,10 +384,7 @@ def estimated(
             "seed": config.seed,
             "split_seed": config.split_seed,
             "meter": {"meter": "estimate"}
-            | {
-                part: {"source": sources[part], "method": f"{method}; there: {made.metered[part]['method']}"}
-                for part in PARTS
-            },
+            | {part: _estimated_part(made, part, sources[part], method) for part in PARTS},
             "intensity": intensity,
             # Of today; what it ran with is not known.
             "versions": {},
@@ -419,6 +416,12 @@ def estimated(
         overlap_s=0.0,
     )
     return [begun, whole]
+
+
+def _estimated_part(made: Forecast, part: str, source: Source, method: str) -> dict[str, object]:
+    """How a component of an estimate is known: by runs, and these by their meter."""
+    there = made.metered[part]["method"]
+    return {"source": source, "method": there if source is Source.ABSENT else f"{method}; there: {there}"}
 
 
 class Outlook:
