@@ -37,7 +37,7 @@ from conftest import (
     record,
 )
 
-from greenml.cli import log, repeating, runs
+from greenml.cli import log, portrait, repeating
 from greenml.errors import UsageError
 from greenml.records import new_run_id
 from greenml.store import Store
@@ -244,7 +244,7 @@ def tell(name, run, epochs=(), ending=None):
 
 def ended(db, run_id, **changes):
     folder = db.path.parent / "runs" / run_id
-    return dataclasses.replace(log.ending(runs.everything(db, run_id), folder), **changes)
+    return dataclasses.replace(log.ending(portrait.everything(db, run_id), folder), **changes)
 
 
 def cut_off(run_id, status="interrupted"):
