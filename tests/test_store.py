@@ -85,7 +85,9 @@ def test_every_field_of_every_record_comes_back(db: Store) -> None:
         assert stored[INTENSITY_COLUMNS.get(name, name)] == value, name
     for view, kept in (("runs", end), ("phases", phase), ("epochs", epoch), ("artifacts", artifact)):
         [row] = db.rows(f"from {view}")
-        told = dataclasses.asdict(kept) | ({"value": epoch.val_accuracy} if kept is epoch else {})
+        told = dataclasses.asdict(kept) | (
+            {"value": epoch.val_accuracy, "energy_source": epoch.source} if kept is epoch else {}
+        )
         assert {name: row[name] for name in told} == told
 
 

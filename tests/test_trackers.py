@@ -894,6 +894,7 @@ def test_runs_that_are_stored_can_be_logged_later(probe, db, greenml):
     judged: dict = {"metric": "mae", "goal": "min"}
     db.write([
         make_run(a, name="first", **judged),
+        make_phase(a, 0, name="setup", cpu_j=0.0, ram_j=0.0),
         *(make_phase(a, epoch, epoch=epoch) for epoch in (1, 2)),
         *(make_epoch(a, epoch, value=0.5) for epoch in (1, 2)),
         make_metric(a, 0),  # stands in its epoch already

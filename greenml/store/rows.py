@@ -167,7 +167,10 @@ def stored(con: duckdb.DuckDBPyConnection, run_ids: Sequence[str]) -> Iterator[S
 def record(kind: Any, row: dict[str, Any]) -> Any:
     """Columns -> the record that they are of."""
     values = {field.name: row[field.name] for field in dataclasses.fields(kind)}
-    return kind(**{name: Source(value) if name.endswith("source") else value for name, value in values.items()})
+    for name, value in values.items():
+        if name.endswith("source") and value is not None:
+            values[name] = Source(value)
+    return kind(**values)
 
 
 def restore(con: duckdb.DuckDBPyConnection, lines: list[bytes]) -> None:
