@@ -85,7 +85,8 @@ def test_a_run_of_one_process_says_so_and_costs_less_than_the_machine(here, rows
     assert run["meter"]["ram"]["method"].startswith("share of the memory in use")
     for phase in rows("from phases"):
         seconds = (phase["ended_at"] - phase["started_at"]).total_seconds()
-        assert 0 <= phase["cpu_j"] <= 40 * seconds + 1e-3
+        seconds += 0.05  # a busy machine may take its time between reading the watts and the clock
+        assert 0 <= phase["cpu_j"] <= 40 * seconds
         assert 0 < phase["ram_j"] < 10 * seconds
 
 
