@@ -1,4 +1,4 @@
-"""Rows -> charts: plain functions, one theme. The only door to Altair."""
+"""How a run learned, epoch by epoch, and what that took."""
 
 from __future__ import annotations
 
@@ -7,31 +7,11 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 import polars as pl
 
+from greenml.plots.theme import BLUE, GREEN, GREY, ORANGE, WIDTH_PX
 from greenml.units import wh
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-# Okabe and Ito's colours, told apart by colour-blind eyes too.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#6b6b6b"
-
-WIDTH_PX = 560
-
-
-@alt.theme.register("greenml", enable=True)
-def _theme() -> alt.theme.ThemeConfig:
-    return alt.theme.ThemeConfig(
-        config={
-            "font": "sans-serif",
-            "background": "white",
-            "view": {"stroke": None},
-            "axis": {"labelColor": GREY, "titleColor": GREY, "gridColor": "#e8e8e8", "titleFontWeight": "normal"},
-            "legend": {"title": None, "labelColor": GREY, "symbolType": "stroke", "symbolStrokeWidth": 3},
-            "title": {"anchor": "start", "fontSize": 15, "subtitleColor": GREY, "subtitlePadding": 4},
-            "line": {"strokeWidth": 2},
-        }
-    )
 
 
 def curves(epochs: Sequence[Mapping[str, Any]], *, title: str, subtitle: str, best_epoch: int) -> alt.VConcatChart:
@@ -77,8 +57,3 @@ def curves(epochs: Sequence[Mapping[str, Any]], *, title: str, subtitle: str, be
         .properties(width=WIDTH_PX, height=110)
     )
     return alt.vconcat(loss, accuracy, energy, spacing=8).properties(title=alt.TitleParams(title, subtitle=subtitle))
-
-
-def save_png(chart: alt.TopLevelMixin, path: Path) -> None:
-    """At twice the size, for sharp text."""
-    chart.save(str(path), format="png", scale_factor=2)

@@ -1,35 +1,22 @@
 -- One row per (run, epoch) that no other beats: a better metric on validation for the energy so far, without the test.
 create or replace view pareto_front as
-with comparable as (
-    -- One integer says which runs compete (tests/bench_store.py). Two runs on one machine each see the whole machine,
-    -- and stay out; so does what was not a training.
+with candidates as (
     select
-        *,
-        min(run_key) over (partition by contest) as contest_key,
-        guessing(num_classes, majority_share) as guessed
-    from runs
-    where run_key not in (select run_key from totals where overlap_s > 0)
-        and kind not in ('calibrate', 'estimate')
-        and not was_replayed(meter)
-        and (data_hash is not null or dataset <> 'unknown')
-),
-candidates as (
-    select
-        comparable.contest_key,
+        contestants.contest_key,
         epochs.run_key,
         epochs.epoch,
-        if(comparable.goal = 'min', -epochs.value, epochs.value) as score,
+        if(contestants.goal = 'min', -epochs.value, epochs.value) as score,
         epochs.energy_total_j
     from epochs
-    join comparable using (run_key)
+    join contestants using (run_key)
     where epochs.schedule_complete
         and epochs.energy_total_j is not null
         and epochs.value is not null
         -- What learned nothing costs next to nothing, and would beat everything at that price. Of other metrics nobody
         -- knows what guessing would reach.
         and (
-            comparable.metric <> 'accuracy'
-            or clearly_learned(epochs.val_accuracy, epochs.val_count, comparable.guessed)
+            contestants.metric <> 'accuracy'
+            or clearly_learned(epochs.val_accuracy, epochs.val_count, contestants.guessed)
         )
 ),
 -- Accuracy is correct / count, so it has few levels: the front needs one row of each, not a million.
@@ -58,18 +45,18 @@ front as (
     where ladder.least_above_j is null or ladder.least_j < ladder.least_above_j
 )
 select
-    comparable.dataset,
-    comparable.run_id,
+    runs.dataset,
+    runs.run_id,
     front.epoch,
-    if(comparable.metric = 'accuracy', front.score, null) as accuracy,
+    if(runs.metric = 'accuracy', front.score, null) as accuracy,
     kwh(front.energy_total_j) as energy_kwh,
-    kwh(front.energy_total_j) * comparable.pue * comparable.intensity_g_per_kwh as co2_g,
-    comparable.metric,
-    comparable.goal,
-    if(comparable.goal = 'min', -front.score, front.score) as value,
-    comparable.data_hash,
-    comparable.split_hash,
-    comparable.contest,
+    kwh(front.energy_total_j) * runs.pue * runs.intensity_g_per_kwh as co2_g,
+    runs.metric,
+    runs.goal,
+    if(runs.goal = 'min', -front.score, front.score) as value,
+    runs.data_hash,
+    runs.split_hash,
+    runs.contest,
     front.run_key
 from front
-join comparable using (run_key);
+join runs using (run_key);

@@ -1,0 +1,1 @@
+"""One choice out of rows: what to run instead, why, and what would tell more. SQL ranks; what is here words it."""

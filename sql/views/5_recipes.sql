@@ -1,0 +1,19 @@
+-- One row per recipe (one config on the same data and split, under any seed): the runs that it stands for.
+create or replace view recipes as
+select
+    contestants.recipe_key,
+    any_value(contestants.contest_key) as contest_key,
+    any_value(runs.contest) as contest,
+    arg_min(runs.dataset, runs.run_key) as dataset,
+    arg_min(runs.model, runs.run_key) as model,
+    arg_min(runs.precision, runs.run_key) as precision,
+    arg_min(runs.num_parameters, runs.run_key) as num_parameters,
+    arg_min(runs.flops_per_sample, runs.run_key) as flops_per_sample,
+    arg_min(runs.config, runs.run_key) as config,
+    arg_min(runs.command, runs.run_key) as command,
+    list(runs.run_id order by runs.run_key) as run_ids,
+    coalesce(list(distinct runs.seed) filter (runs.seed is not null), []) as seeds,
+    max(runs.started_at) as started_at
+from contestants
+join runs using (run_key)
+group by contestants.recipe_key;
