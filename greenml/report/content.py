@@ -77,7 +77,7 @@ class Content:
 
 
 def gather(db: Store, run_ids: Sequence[str], *, num_left_out: int = 0) -> Content:
-    """Everything a report says of these runs. Whole groups, swaps and savings come in where one of their runs is asked for."""
+    """Everything a report says of these runs; groups, swaps and savings where one of their runs is among them."""
     ids = list(run_ids)
     epochs = f"select * exclude (run_key) from epochs {OF_THESE} order by run_id, epoch"
     return Content(
