@@ -9,10 +9,13 @@ Two letters are always a country: `CA` is Canada, `IN` India and `DE` Germany; C
 from __future__ import annotations
 
 from greenml.grid import clouds, factors, iso, regions
+from greenml.grid.factors import Country
+from greenml.grid.factors import of_countries as countries
+from greenml.grid.factors import of_world as world
 from greenml.grid.regions import known_regions
 from greenml.records import Intensity
 
-__all__ = ["known_regions", "resolve"]
+__all__ = ["Country", "countries", "known_regions", "resolve", "world"]
 
 
 def resolve(region: str | None, *, pue: float = 1.0) -> Intensity:
