@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 WIDE = 110
 """From this many columns on, tables show what they leave out on a narrow screen."""
 UNKNOWN = "–"
+SOURCES = {
+    "apportioned": ("÷", "÷ split by time: the meter's reading was too coarse"),
+    "estimated": ("~", "~ estimated by a power model, not measured"),
+    "unknown": ("≥", "≥ the known part: a device could not be read, or a process was killed"),
+}
+SPREAD = "± standard deviation (n - 1) over the n runs of a group; – where one run, or one seed, says nothing of it"
+FRONT = "● on the front: no run has more validation accuracy for less energy"
 MIN_WIDTH = 6
 BLOCKS = "▁▂▃▄▅▆▇█"
 BREAKS = dict.fromkeys(map(ord, "\t\n\v\f\r\u2028\u2029"), " ")
