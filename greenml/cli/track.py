@@ -10,8 +10,17 @@ import typer
 
 from greenml import console
 from greenml.cli import portrait
-from greenml.cli.options import StoreOption
-from greenml.cli.train import flag
+from greenml.cli.options import (
+    MeterOption,
+    PueOption,
+    RequireMeterOption,
+    SamplingIntervalOption,
+    StoreOption,
+    TdpOption,
+    flag,
+    region_flag,
+    scope_flag,
+)
 from greenml.errors import UsageError
 
 METRICS_FILE = Path("metrics.json")
@@ -80,35 +89,13 @@ def track(
         str | None,
         typer.Option("--like", metavar="RUN", help="Say that data and split are those of RUN, to be ranked beside it."),
     ] = None,
-    region: Annotated[
-        str | None,
-        flag(
-            "--region",
-            metavar="CODE",
-            help="Whose grid: IN, IND, IN-TN, US-CA, asia-south1, ...",
-            default="$GREENML_REGION, or the world average",
-        ),
-    ] = None,
-    pue: Annotated[
-        float | None, flag("--pue", metavar="X", help="Power usage effectiveness of the site: multiplies CO2.")
-    ] = None,
-    meter: Annotated[
-        str | None, flag("--meter", metavar="NAME", help="codecarbon, counters (no models) or replay:FILE.")
-    ] = None,
-    scope: Annotated[
-        str | None, flag("--scope", metavar="NAME", help="machine, or process: the share of the command.")
-    ] = None,
-    tdp: Annotated[
-        float | None,
-        flag("--tdp", metavar="WATTS", help="Of the CPU, for the power model.", default="what CodeCarbon lists"),
-    ] = None,
-    sampling_interval: Annotated[
-        float | None, flag("--sampling-interval", metavar="SECONDS", help="Between two readings of the meter.")
-    ] = None,
-    require_meter: Annotated[
-        bool | None,
-        typer.Option("--require-meter", help="Exit with 4 where a component cannot be metered.", show_default=False),
-    ] = None,
+    region: Annotated[str | None, region_flag(default="$GREENML_REGION, or the world average")] = None,
+    pue: PueOption = None,
+    meter: MeterOption = None,
+    scope: Annotated[str | None, scope_flag(whose="the command")] = None,
+    tdp: TdpOption = None,
+    sampling_interval: SamplingIntervalOption = None,
+    require_meter: RequireMeterOption = None,
     interval: Annotated[
         str, typer.Option("--interval", metavar="TIME", help="A row at least so often: 1s to 8s.")
     ] = "8s",
