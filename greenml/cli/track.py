@@ -55,7 +55,7 @@ def track(
     season: Annotated[
         str | None, flag("--season", metavar="TEXT", help="For the record.", default="$GREENML_SEASON, or unknown")
     ] = None,
-    tag: Annotated[
+    tags: Annotated[
         list[str] | None, flag("--tag", metavar="TAG", help="Repeatable.", default="$GREENML_TAGS, with commas")
     ] = None,
     name: Annotated[
@@ -117,27 +117,8 @@ def track(
     commands.refuse_missing(command)
     interval_s = _seconds(interval)
     place = Store(resolve_path(store))
-    given = {
-        "model": model,
-        "dataset": dataset,
-        "season": season,
-        "tags": tag,
-        "name": name,
-        "metric": metric,
-        "num_classes": num_classes,
-        "num_test": num_test,
-        "num_val": num_val,
-        "like": like,
-        "region": region,
-        "pue": pue,
-        "meter": meter,
-        "scope": scope,
-        "tdp": tdp,
-        "sampling_interval": sampling_interval,
-        "require_meter": require_meter,
-    }
     tracker = Tracker(
-        subject.resolve(given, place, default_model=commands.named(command)),
+        subject.resolve(locals(), place, default_model=commands.named(command)),
         place,
         command=environment.command(),
         versions=environment.versions(of=("greenml", "codecarbon")),  # what the program runs on is not ours to know
