@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 WIDE = 110
 """From this many columns on, tables show what they leave out on a narrow screen."""
 UNKNOWN = "–"
+SOURCES = {
+    "apportioned": ("÷", "÷ split by time: the meter's reading was too coarse"),
+    "estimated": ("~", "~ estimated by a power model, not measured"),
+    "unknown": ("≥", "≥ the known part: a device could not be read, or a process was killed"),
+}
+"""How a figure of energy is marked, by its source, and what the mark means."""
 MIN_WIDTH = 6
 BLOCKS = "▁▂▃▄▅▆▇█"
 BREAKS = dict.fromkeys(map(ord, "\t\n\v\f\r\u2028\u2029"), " ")

@@ -24,7 +24,7 @@ from greenml.cli.options import (
     TagOption,
     chosen,
 )
-from greenml.console import UNKNOWN, Column, counted, figure, percentage
+from greenml.console import SOURCES, UNKNOWN, Column, counted, figure, percentage
 from greenml.errors import StoreError, UsageError, nearest
 from greenml.units import JOULES_PER_KWH, JOULES_PER_WH, format_duration
 
@@ -64,11 +64,6 @@ ORDER_OF_GROUPS = {
     "time": "mean_duration_s nulls last",
     "model": "model",
     "started": "started_at desc",
-}
-SOURCES = {
-    "apportioned": ("÷", "÷ split by time: the meter's reading was too coarse"),
-    "estimated": ("~", "~ estimated by a power model, not measured"),
-    "unknown": ("≥", "≥ the known part: a device could not be read, or a process was killed"),
 }
 SPREAD = "± standard deviation (n - 1) over the n runs of a group; – where one run, or one seed, says nothing of it"
 FRONT = "● on the front: no run has more validation accuracy for less energy"
