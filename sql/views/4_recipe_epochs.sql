@@ -26,7 +26,8 @@ means as (
             kwh(avg(epochs.energy_total_j * contestants.site_g_per_kwh)),
             null
         ) as co2_g,
-        max(epochs.source) as source
+        max(epochs.source) as source,
+        avg(epochs.duration_s) as mean_s
     from epochs
     join contestants using (run_key)
     where epochs.schedule_complete
@@ -44,6 +45,7 @@ select
     kwh(means.mean_j) as energy_kwh,
     means.co2_g,
     means.source,
+    means.mean_s as epoch_duration_s,
     clearly_learned(means.accuracy, means.num_samples, means.guessed) as is_learned
 from means
 join recipes using (recipe_key)
