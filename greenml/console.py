@@ -30,6 +30,8 @@ SOURCES = {
     "unknown": ("≥", "≥ the known part: a device could not be read, or a process was killed"),
 }
 """How a figure of energy is marked, by its source, and what the mark means."""
+SPREAD = "± standard deviation (n - 1) over the n runs of a group; – where one run, or one seed, says nothing of it"
+FRONT = "● on the front: no run has more validation accuracy for less energy"
 MIN_WIDTH = 6
 BLOCKS = "▁▂▃▄▅▆▇█"
 BREAKS = dict.fromkeys(map(ord, "\t\n\v\f\r\u2028\u2029"), " ")

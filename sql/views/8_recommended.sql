@@ -20,7 +20,7 @@ late as (
         sum(avg(epochs.duration_s)) over (partition by contestants.recipe_key order by epochs.epoch) as until_s
     from epochs
     join contestants using (run_key)
-    where contestants.recipe_key in (select recipe_key from incomplete)
+    where contestants.counts and contestants.recipe_key in (select recipe_key from incomplete)
     group by contestants.recipe_key, epochs.epoch
 ),
 -- Summed up at every epoch only where a limit asks for it: a quarter of the time at a million epochs.
@@ -58,7 +58,7 @@ wholes as (
         max(accuracy) filter (is_eligible) as most_eligible_accuracy,
         max(accuracy) filter (is_inside) as most_inside_accuracy,
         arg_max(std_accuracy, accuracy) as std_most_accuracy,
-        arg_max(num_runs, epoch) as num_trained,
+        any_value(num_runs) as num_trained,
         if(count(*) = count(energy_kwh), max(energy_kwh), null) as spent_kwh,
         if(count(*) = count(co2_g), max(co2_g), null) as spent_co2_g,
         sum(epoch_duration_s) as known_s,
@@ -191,6 +191,7 @@ named as (
         max(runs.started_at) as last_started_at
     from contestants
     join runs using (run_key)
+    where contestants.counts
     group by contestants.recipe_key
 )
 select
@@ -204,8 +205,7 @@ select
     paired.epoch as epochs,
     paired.num_runs,
     paired.accuracy,
-    -- One seed twice says nothing about the spread.
-    if(len(named.all_seeds) > 1, paired.std_accuracy, null) as std_accuracy,
+    paired.std_accuracy,
     paired.energy_kwh,
     paired.co2_g,
     paired.duration_s,
@@ -226,7 +226,7 @@ select
     paired.opponent_epochs as against_epochs,
     paired.opponent_num_runs as against_num_runs,
     paired.opponent_accuracy as against_accuracy,
-    if(len(other.all_seeds) > 1, paired.opponent_std_accuracy, null) as against_std_accuracy,
+    paired.opponent_std_accuracy as against_std_accuracy,
     paired.opponent_kwh as against_energy_kwh,
     paired.opponent_co2_g as against_co2_g,
     other.all_run_ids as against_run_ids,
@@ -235,13 +235,9 @@ select
     greatest(paired.source, paired.opponent_source) as ratio_source,
     paired.energy_kwh / nullif(paired.opponent_kwh, 0) as energy_ratio,
     paired.co2_g / nullif(paired.opponent_co2_g, 0) as co2_ratio,
-    -- Null where one of them ran once: nobody knows its spread.
-    if(
-        len(named.all_seeds) > 1 and len(other.all_seeds) > 1,
-        abs(paired.accuracy - paired.opponent_accuracy)
-            <= sqrt(paired.std_accuracy ** 2 + paired.opponent_std_accuracy ** 2),
-        null
-    ) as is_within_spread,
+    -- Null where one of them ran under one seed: nobody knows its spread.
+    abs(paired.accuracy - paired.opponent_accuracy)
+        <= sqrt(paired.std_accuracy ** 2 + paired.opponent_std_accuracy ** 2) as is_within_spread,
     paired.num_trained = 1
         and paired.repeat_place = 1
         and (paired.place = 1 or paired.recipe_key = paired.opponent_key) as is_worth_repeating,
