@@ -29,6 +29,7 @@ SOURCES = {
     "estimated": ("~", "~ estimated by a power model, not measured"),
     "unknown": ("≥", "≥ the known part: a device could not be read, or a process was killed"),
 }
+"""How a figure of energy is marked, by its source, and what the mark means."""
 SPREAD = "± standard deviation (n - 1) over the n runs of a group; – where one run, or one seed, says nothing of it"
 FRONT = "● on the front: no run has more validation accuracy for less energy"
 MIN_WIDTH = 6

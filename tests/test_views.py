@@ -321,6 +321,7 @@ def test_groups_keep_to_their_data_their_split_and_their_config(db: Store) -> No
 
 def test_what_was_removed_is_in_no_view(db: Store) -> None:
     record(db, A, [0.9], [1e5])
+    record(db, B, [0.9], [2e5], config={"model": "cnn", "epochs": 3, "lr": 0.01})
     gpus = make_phase(A, 1, cpu_j=0, ram_j=0, gpus_j=[0.0, 0.0])
     db.write(
         [make_resume(A), gpus, make_metric(A, 0), Artifact(run_id=A, name="a", path="a", num_bytes=1), make_end(A)]
@@ -328,10 +329,10 @@ def test_what_was_removed_is_in_no_view(db: Store) -> None:
     names = [row["view_name"] for row in db.rows("select view_name from duckdb_views() where not internal")]
     kept = {"removed_runs", "phase_totals"}
     assert all(db.rows(f"from {name}") for name in {*names} - kept)
-    db.mark([A], removed_at=STARTED_AT)
+    db.mark([A, B], removed_at=STARTED_AT)
     assert [name for name in {*names} - kept if db.rows(f"from {name}")] == []
     assert db.rows("from energy_to_accuracy(0.1)") == []
-    assert db.rows("select run_id, epochs, accuracy, energy_kwh from removed_runs") == [
+    assert db.rows("select run_id, epochs, accuracy, energy_kwh from removed_runs where run_id = ?", [A]) == [
         {"run_id": A, "epochs": 1, "accuracy": 0.9, "energy_kwh": units.kwh(1e5)}
     ]
 
