@@ -40,7 +40,7 @@ CO2 = (
     Likeness(
         one=12.4,
         words="{} charges of a smartphone",
-        source="US EPA, Greenhouse Gas Equivalencies Calculator, 2026: 12.4 g a charge, on the grid of the United States",
+        source="US EPA, Greenhouse Gas Equivalencies Calculator, 2026: 12.4 g a charge, on the US grid",
     ),
 )
 

@@ -114,15 +114,31 @@
     return Object.fromEntries([...names].map((name) => [name, rowsNamed(name)]));
   }
 
+  // Views are drawn as wide as the page is here; those side by side stay as they are, and are scrolled.
+  const AXIS = 76;
+
+  function fitted(spec, width) {
+    if (spec.vconcat) return { ...spec, vconcat: spec.vconcat.map((part) => narrowed(part, width - AXIS)) };
+    if (typeof spec.width !== "number") return null;
+    return { ...spec, width, autosize: { type: "fit-x", contains: "padding" } };
+  }
+
+  const narrowed = (spec, width) => (typeof spec.width === "number" ? { ...spec, width } : spec);
+
   async function draw(place) {
     const spec = specs[place.dataset.figure];
-    const shown = { ...spec, datasets: datasetsOf(spec) };
+    const fits = fitted(spec, place.clientWidth);
+    place.classList.toggle("fits", fits !== null);
+    const shown = { ...(fits ?? spec), datasets: datasetsOf(spec) };
+    const legend = { ...config.legend, columns: Math.max(1, Math.floor(place.clientWidth / 170)) };
     const { view } = await vegaEmbed(place, shown, {
       mode: "vega-lite",
       renderer: "svg",
       actions: false,
+      defaultStyle: false,
       ast: true, // expressions are read, not compiled: the page allows no script but its own
-      config: { ...config, background: "transparent" },
+      config: { ...config, legend, background: "transparent" },
+      logLevel: 1, // errors: a line that waits for a run to be picked has no extent yet, and that is no matter
     });
     if (spec.params?.some((param) => param.name === "picked")) {
       views.push(view);

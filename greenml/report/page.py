@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import json
 import math
@@ -18,7 +19,7 @@ from greenml.report.equivalences import equivalences
 from greenml.units import format_duration, format_energy, format_mass, joules_of_kwh
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from greenml.recommend import Advice
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 HERE = Path(__file__).parent
-DIGITS = 9
+DIGITS = 7
 """Significant digits of numbers in charts; tables hold them as the view answered (tests/test_report_page.py)."""
 ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
 
@@ -36,9 +37,8 @@ ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
 def page(content: Content, advice: Sequence[Advice], *, title: str | None = None, written_at: datetime) -> str:
     """The page as HTML. It asks for nothing from outside, and no name in it can run. `written_at` is UTC, naive."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
 
-    from greenml.plots import javascript
+    from greenml.plots.library import javascript
     from greenml.report.figures import figures
 
     drawn = figures(content)
@@ -50,7 +50,7 @@ def page(content: Content, advice: Sequence[Advice], *, title: str | None = None
     environment.finalize = printable
     environment.filters["exact"] = exact
     return environment.get_template("page.html").render(
-        title=title or f"What {counted(len(content.runs), 'training')} took, and what came of it",
+        title=title or f"What {counted(len(content.runs), 'run')} took, and what came of it",
         content=content,
         total=content.totals,
         headline=headline(content),
@@ -70,10 +70,10 @@ def page(content: Content, advice: Sequence[Advice], *, title: str | None = None
         commands=tables.commands(content.runs),
         digits=DIGITS,
         legends={source: legend for source, (_, legend) in SOURCES.items()},
-        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
-        scripts=[Markup(script) for script in scripts],
+        style=(HERE / "page.css").read_text(encoding="utf-8"),
+        scripts=scripts,
         policy=policy(scripts),
-        charts=Markup(embedded(drawn)),
+        charts=embedded(drawn),
         written_at=local(written_at),
         version=__version__,
         counted=counted,
@@ -192,30 +192,51 @@ def policy(scripts: Iterable[str]) -> str:
 
 def embedded(drawn: Iterable[Figure]) -> str:
     """All specifications and, once each, the columns of their data, as JSON that HTML can hold."""
+    # What our own functions made needs no check against the grammar of charts, which takes longer than making it.
     specs = {figure.name: figure.chart.to_dict(validate=False) for figure in drawn if figure.chart is not None}
-    datasets: dict[str, Any] = {}
+    config = next((spec.get("config") for spec in specs.values()), None)
+    pool = Pool()
     for spec in specs.values():
         spec.pop("$schema", None)
-        datasets |= spec.pop("datasets", {})
-    config = next((spec.get("config") for spec in specs.values()), None)
-    for spec in specs.values():
         if spec.get("config") == config:
             spec.pop("config", None)
-    pool = Pool()
-    packed = {name: pool.pack(rows) for name, rows in datasets.items()}
-    values = {"config": config, "specs": specs, "datasets": packed, "columns": pool.columns}
+        pool.take(spec, spec.pop("datasets", {}))
+    values = {"config": config, "specs": specs, "datasets": pool.datasets, "columns": pool.columns}
     # In ASCII: a browser reads half a character, or a line separator, as it was written.
     return json.dumps(values, separators=(",", ":"), allow_nan=False).translate(ESCAPES)
 
 
 class Pool:
-    """Columns of data, each kept once however many charts look at it."""
+    """The data of all charts: each set, and each column of any set, kept once however many charts look at it."""
 
     def __init__(self) -> None:
+        self.datasets: dict[str, Any] = {}
         self.columns: list[Any] = []
         self._places: dict[str, int] = {}
 
-    def pack(self, rows: Any) -> Any:
+    def take(self, spec: Any, named: dict[str, Any]) -> None:
+        """Put names where data stands in a specification."""
+        if isinstance(spec, list):
+            for part in spec:
+                self.take(part, named)
+        elif isinstance(spec, dict):
+            data = spec.get("data")
+            if isinstance(data, dict) and ("values" in data or data.get("name") in named):
+                values = data.pop("values") if "values" in data else named[data["name"]]
+                if isinstance(values, str):
+                    values = rows_of_csv(values, data.pop("format"))
+                data["name"] = self._name(values)
+            for part in spec.values():
+                self.take(part, named)
+
+    def _name(self, values: Any) -> str:
+        """A name that says what is in it: charts that look at the same have the same."""
+        name = f"data-{hashlib.sha256(json.dumps(plain(values)).encode()).hexdigest()[:16]}"
+        if name not in self.datasets:
+            self.datasets[name] = self._pack(values)
+        return name
+
+    def _pack(self, rows: Any) -> Any:
         """Rows with the same keys as places of columns; shapes and the like as they are."""
         if not is_table(rows):
             return {"values": plain(rows)}
@@ -228,6 +249,15 @@ class Pool:
             self._places[text] = len(self.columns)
             self.columns.append(column)
         return self._places[text]
+
+
+def rows_of_csv(text: str, form: Mapping[str, Any]) -> list[Row]:
+    """Vega would take it apart with code made of its head, which the page's policy forbids. Empty is null."""
+    kinds = form["parse"]
+    return [
+        {name: (cell if kinds[name] == "string" else float(cell)) if cell else None for name, cell in row.items()}
+        for row in csv.DictReader(text.splitlines())
+    ]
 
 
 def is_table(rows: Any) -> bool:

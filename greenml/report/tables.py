@@ -119,7 +119,12 @@ def words(head: str, field: str) -> Column:
 
 
 def count(head: str, field: str) -> Column:
-    return Column(head, field, lambda row: figure(row[field]), first="ascending")
+    return Column(head, field, lambda row: whole(row[field]), first="ascending")
+
+
+def whole(value: float | None) -> str:
+    """A count; a mean of counts with its decimals."""
+    return UNKNOWN if value is None else f"{value:,.0f}" if value == int(value) else figure(value)
 
 
 def share(head: str, field: str, hint: str = "") -> Column:
@@ -181,7 +186,7 @@ def training(model: str, precision: str, epochs: str) -> Callable[[Row], str]:
     return lambda row: (
         row[model]
         + (f" ({row[precision]})" if row[precision] else "")
-        + (f", {figure(row[epochs])} epochs" if row[epochs] != 1 else ", 1 epoch")
+        + (f", {whole(row[epochs])} epochs" if row[epochs] != 1 else ", 1 epoch")
     )
 
 
@@ -192,7 +197,10 @@ def leaderboards(content: Content) -> list[Table]:
     """One a contest: only its runs can be compared."""
     contests = [list(rows) for _, rows in itertools.groupby(content.runs, lambda row: row["contest"])]
     titles = titles_of([rows[0] for rows in contests])
-    return [leaderboard(f"leaderboard-{i}", title, rows) for i, (title, rows) in enumerate(zip(titles, contests, strict=True), 1)]
+    return [
+        leaderboard(f"leaderboard-{i}", title, rows)
+        for i, (title, rows) in enumerate(zip(titles, contests, strict=True), 1)
+    ]
 
 
 def titles_of(firsts: Sequence[Row]) -> list[str]:
@@ -220,15 +228,17 @@ def leaderboard(name: str, title: str, rows: Sequence[Row]) -> Table:
     if not has_accuracy:
         notes.append(f"{metric} is sorted, not ranked: only accuracy is ranked per kWh")
     columns = [
-        Column("#", "rank", lambda row: str(row["rank"] or UNKNOWN), hint="rank by accuracy per kWh", first="ascending"),
+        Column(
+            "#", "rank", lambda row: str(row["rank"] or UNKNOWN), hint="rank by accuracy per kWh", first="ascending"
+        ),
         Column("front", "on_front", lambda row: "●" if row["on_front"] else "", is_number=False, hint=FRONT),
         words("model", "model"),
         words("name", "name") if any(row["name"] for row in rows) else None,
         Column("run", "run_id", lambda row: row["run_id"][:8], is_number=False, first="ascending"),
         words("precision", "precision"),
         count("epochs", "epochs"),
-        share("val. %", "val_accuracy", "accuracy on the validation split: what choices are made by") if has_accuracy else None,
-        share("test %", "accuracy", "accuracy on the test split, read once, at the end")
+        share("val. %", "val_accuracy", "on the validation split: what choices are made by") if has_accuracy else None,
+        share("test %", "accuracy", "on the test split, read once, at the end")
         if has_accuracy
         else Column(metric, "value", lambda row: figure(row["value"])),
         quantity("energy", "energy_kwh", rows, ENERGY_KWH, known="known_kwh"),
@@ -251,7 +261,7 @@ def leaderboard(name: str, title: str, rows: Sequence[Row]) -> Table:
         Column("not ranked because", "unranked", lambda row: row["unranked"] or "", is_number=False, first="ascending")
         if any(row["unranked"] for row in rows)
         else None,
-    ]  # fmt: skip
+    ]
     return draw(name, "leaderboard", title, columns, rows, notes=notes, sorted_by="rank")
 
 
@@ -340,7 +350,9 @@ def savings(rows: Sequence[Row]) -> Table | None:
         runs_of("from", "from_run_ids"),
         runs_of("to", "to_run_ids"),
     ]
-    notes = ["pairs of runs under one seed whose configs differ in this key alone; – where one pair says nothing of the spread"]
+    notes = [
+        "pairs of runs under one seed whose configs differ in this key alone; – where one pair says nothing of spread"
+    ]
     return draw("savings", "savings", "What one change saved", columns, rows, notes=notes)
 
 
@@ -396,7 +408,6 @@ def meters(content: Content) -> Table | None:
     return draw("meters", "meters", "How the energy is known", columns, content.meters)
 
 
-
 def commands(rows: Sequence[Row]) -> Table | None:
     """How each run was started, and from which commit."""
     if not rows:
@@ -416,7 +427,7 @@ def commands(rows: Sequence[Row]) -> Table | None:
 
 def ended(row: Row) -> str:
     reason = row["stop_reason"]
-    return row["status"] + (f", {reason}" if reason not in (None, row["status"]) else "")
+    return str(row["status"]) + (f", {reason}" if reason not in (None, row["status"]) else "")
 
 
 def commit(row: Row) -> str:
