@@ -319,8 +319,25 @@ def test_groups_keep_to_their_data_their_split_and_their_config(db: Store) -> No
     assert (rows[3]["mean_accuracy"], rows[3]["acc_per_kwh"], rows[3]["source"]) == (None, None, "estimated")
 
 
+@pytest.mark.parametrize(("joules", "mean_kwh"), [([3.6e6, 7.2e6], 1.5), ([3.6e6, None], None)], ids=["known", "a gap"])
+def test_a_group_without_a_ranked_run_has_the_energy_of_its_finished_ones(
+    db: Store, joules: list[float | None], mean_kwh: float | None
+) -> None:
+    for seed, (run_id, joule) in enumerate(zip((A, B), joules, strict=True)):
+        record(db, run_id, [0.1], [joule], seed=seed, group_hash="g")
+    db.write([make_run(C, group_hash="g"), make_phase(C, 0, cpu_j=3.6e9), make_end(C, status="failed")])
+    [row] = db.rows("from leaderboard_groups")
+    assert (row["num_ranked"], row["num_unfinished"], row["rank"]) == (0, 1, None)
+    assert (row["mean_energy_kwh"], row["mean_unranked_kwh"]) == (None, mean_kwh)
+
+    record(db, D, [0.9], [3.6e6], seed=3, group_hash="g")
+    [row] = db.rows("from leaderboard_groups")
+    assert (row["num_ranked"], row["mean_energy_kwh"], row["mean_unranked_kwh"]) == (1, 1.0, None)
+
+
 def test_what_was_removed_is_in_no_view(db: Store) -> None:
     record(db, A, [0.9], [1e5])
+    record(db, B, [0.9], [2e5], config={"model": "cnn", "epochs": 3, "lr": 0.01})
     gpus = make_phase(A, 1, cpu_j=0, ram_j=0, gpus_j=[0.0, 0.0])
     db.write(
         [make_resume(A), gpus, make_metric(A, 0), Artifact(run_id=A, name="a", path="a", num_bytes=1), make_end(A)]
@@ -328,10 +345,10 @@ def test_what_was_removed_is_in_no_view(db: Store) -> None:
     names = [row["view_name"] for row in db.rows("select view_name from duckdb_views() where not internal")]
     kept = {"removed_runs", "phase_totals"}
     assert all(db.rows(f"from {name}") for name in {*names} - kept)
-    db.mark([A], removed_at=STARTED_AT)
+    db.mark([A, B], removed_at=STARTED_AT)
     assert [name for name in {*names} - kept if db.rows(f"from {name}")] == []
     assert db.rows("from energy_to_accuracy(0.1)") == []
-    assert db.rows("select run_id, epochs, accuracy, energy_kwh from removed_runs") == [
+    assert db.rows("select run_id, epochs, accuracy, energy_kwh from removed_runs where run_id = ?", [A]) == [
         {"run_id": A, "epochs": 1, "accuracy": 0.9, "energy_kwh": units.kwh(1e5)}
     ]
 

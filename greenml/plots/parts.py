@@ -77,7 +77,7 @@ def _bars(rows: list[dict[str, Any]], by: str, colours: dict[str, str], y: alt.Y
         alt.Chart(inline(rows), height=alt.Step(BAR_PX))
         .mark_bar(height=14)
         .encode(
-            x=alt.X("sum(energy):Q", stack=stack, axis=alt.Axis(title=title, format=form, tickCount=4)),
+            x=alt.X("sum(energy):Q", stack=stack, axis=alt.Axis(title=title, format=form, tickCount=3)),
             y=y,
             color=alt.Color(f"{by}:N", scale=scale, legend=alt.Legend(columns=3)),
             order=alt.Order("layer:Q"),

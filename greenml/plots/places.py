@@ -66,17 +66,21 @@ def timeline(sheet: Sheet, images_per_s: Mapping[str, float | None]) -> alt.TopL
         return None
     data = alt.Chart(inline(rows))
     start, end = min(row["at"] for row in rows), max(row["at"] for row in rows)
+    ticks: dict[str, Any] = {
+        "tickCount": 5,
+        "labelOverlap": True,
+        "format": "%H:%M" if start[:10] == end[:10] else "%d %b %Y",
+    }
+    title_of_time = f"start of the run (UTC), {start[:10]}" if start[:10] == end[:10] else "start of the run (UTC)"
     drawn = []
     for i, (field, title, values, log) in enumerate(panels):
         is_last = i == len(panels) - 1
-        axis = alt.Axis(
-            title="start of the run (UTC)" if is_last else None, labels=is_last, tickCount=6, labelOverlap=True
-        )
+        axis = alt.Axis(title=title_of_time if is_last else None, labels=is_last, **ticks)
         # A lone run has no stretch of time: the axis finds one itself.
         scale = alt.Scale(type="utc", padding=14) if start < end else alt.Scale(type="utc")
         y = amount(field, title, values if log else [])
         if not log:
-            y["scale"] = alt.Scale(zero=True)
+            y["scale"], y["axis"].tickCount = alt.Scale(zero=True), 4
         drawn.append(
             data.transform_filter(f"isValid(datum.{field})")
             .mark_point(filled=True, size=70)
@@ -174,7 +178,8 @@ def elsewhere(sheet: Sheet, factors: Sequence[Row]) -> alt.TopLevelMixin | None:
         .transform_calculate(
             grams=f"isValid(datum.kwh) ? {SAME_KWH} * (datum.own ? datum.g_per_kwh : datum.factor) : null"
         )
-        .transform_filter("isValid(datum.grams)")
+        # The run's own country is not shown twice.
+        .transform_filter("isValid(datum.grams) && datum.place !== datum.region")
         .transform_calculate(
             label="datum.grams >= 1000 ? format(datum.grams / 1000, '.3~r') + ' kg'"
             " : datum.grams >= 1 ? format(datum.grams, '.3~r') + ' g' : format(datum.grams * 1000, '.3~r') + ' mg'"

@@ -39,7 +39,7 @@ def savings(rows: Sequence[Row]) -> alt.TopLevelMixin | None:
     return alt.hconcat(
         _differences(pairs, "ratio", "low", "high", "energy, new / old", 1, GREEN, labels=True, form="%"),
         _differences(pairs, "points", "points_low", "points_high", "accuracy, points", 0, SUBTLE, form="+.1~f"),
-        spacing=24,
+        spacing=34,
     )
 
 
@@ -69,15 +69,15 @@ def _differences(
     around = alt.Scale(domain=[min(same, *known), max(same, *known)], nice=True, padding=14)
     if field == "ratio":
         around = alt.Scale(domain=[0, max(1.1, *known)])
-    x = alt.X(f"{field}:Q", scale=around, axis=alt.Axis(title=title, format=form, tickCount=4))
-    words = alt.Axis(title=None, domain=False, ticks=False, labelColor=INK, labelLimit=330)
+    x = alt.X(f"{field}:Q", scale=around, axis=alt.Axis(title=title, format=form, tickCount=3))
+    words = alt.Axis(title=None, domain=False, ticks=False, labelColor=INK, labelLimit=300)
     y = alt.Y("pair:N", sort=alt.EncodingSortField("place", op="min"), axis=words if labels else None)
     base = alt.Chart(inline(pairs))
     line = alt.Chart(inline([{"same": same}])).mark_rule(color=SUBTLE, strokeDash=[3, 3]).encode(x="same:Q")
     spread = base.mark_rule(strokeWidth=2, color=colour).encode(x=alt.X(f"{low}:Q"), x2=f"{high}:Q", y=y)
     said = [alt.Tooltip("pair:N"), alt.Tooltip(f"{field}:Q", title=title, format=form if "f" in form else ".1%")]
     points = base.mark_point(filled=True, size=80, color=colour, opacity=1).encode(x=x, y=y, tooltip=said)
-    return alt.layer(line, spread, points).properties(width=170, height=alt.Step(28))
+    return alt.layer(line, spread, points).properties(width=200, height=alt.Step(28))
 
 
 def break_even(swap: Row, spent_kwh: float) -> alt.TopLevelMixin | None:
@@ -99,7 +99,7 @@ def break_even(swap: Row, spent_kwh: float) -> alt.TopLevelMixin | None:
         {
             "trainings": scaled(trainings),
             "energy": scaled(trainings * swap["energy_kwh"], unit.factor),
-            "said": f"even after {count(trainings)}",
+            "said": f"paid back after {count(trainings)}",
         }
     ]
     x = alt.X(

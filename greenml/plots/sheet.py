@@ -131,7 +131,7 @@ class Sheet:
         rest = f"{len(self.models) - len(own)} other models"
         shown = {model: legible(model, 40) if model in own else rest for model in self.models}
         # Names that look the same once they are cut stay apart.
-        if len(set(shown[model] for model in own)) < len(own):
+        if len({shown[model] for model in own}) < len(own):
             shown |= {model: f"{shown[model]} ({i})" for i, model in enumerate(own, 1)}
         return shown
 

@@ -29,7 +29,7 @@ def repeats(sheet: Sheet, groups: Sequence[Row]) -> alt.TopLevelMixin | None:
     """
     known = {row["run_id"]: row for row in sheet.run_rows if row["grams"] is not None}
     rows = []
-    labels = recipe_labels(groups, known)
+    labels = recipe_labels(groups)
     for place, (group, label) in enumerate(zip(groups, labels, strict=True)):
         members = [known[run_id] for run_id in group["run_ids"] if run_id in known]
         rows += [
@@ -80,7 +80,7 @@ def repeats(sheet: Sheet, groups: Sequence[Row]) -> alt.TopLevelMixin | None:
     return pickable(alt.layer(boxes, points).properties(width=WIDTH_PX - 140, height=alt.Step(26)))
 
 
-def recipe_labels(groups: Sequence[Row], runs: Mapping[str, Row]) -> list[str]:
+def recipe_labels(groups: Sequence[Row]) -> list[str]:
     """A name for each group, no two alike: "cnn, bf16, 15 epochs"."""
     names = [
         ", ".join(

@@ -103,9 +103,9 @@ def _learning(sheet: plots.Sheet, content: Content) -> Figure:
         "learning",
         "How the runs learned",
         plots.learning(sheet, content.optimal),
-        "Validation by epoch and by the energy up to that epoch, and validation loss. In hindsight: rings stand at the "
-        "first epoch within one percentage point of the run's best, diamonds at the knee, where accuracy stands highest "
-        f"above the straight line from nothing to everything spent. {_of(drawn, sheet)} {_known(drawn)}"
+        "Validation by epoch and by the energy up to that epoch, and validation loss. In hindsight: rings stand at "
+        "the first epoch within one percentage point of the run's best, diamonds at the knee, where accuracy stands "
+        f"highest above the straight line from nothing to everything spent. {_of(drawn, sheet)} {_known(drawn)}"
         + _thinned(sheet, drawn)
         + _panels(sheet),
         without="No epoch has a figure on validation.",
@@ -119,8 +119,8 @@ def _marginal(sheet: plots.Sheet, content: Content) -> Figure:
         "marginal",
         "What one more percentage point cost",
         plots.marginal(sheet),
-        "Energy of an epoch divided by the percentage points of validation accuracy by which it beat all epochs before. "
-        f"An epoch that gained nothing has no price and no point. {_of(drawn, sheet)} {_known(drawn)}",
+        "Energy of an epoch divided by the percentage points of validation accuracy by which it beat all epochs "
+        f"before. An epoch that gained nothing has no price and no point. {_of(drawn, sheet)} {_known(drawn)}",
         without="No epoch with a known energy gained validation accuracy.",
     )
 
@@ -153,10 +153,15 @@ def _repeats(sheet: plots.Sheet, content: Content) -> Figure:
 
 def _heatmap(sheet: plots.Sheet) -> Figure:
     known = [row for row in sheet.runs if row["co2_g"] is not None]
-    by = "season" if plots.has_seasons(sheet) else "tag"
+    if plots.has_seasons(sheet):
+        title = "CO2e by model, country and season"
+    elif any(row["tags"] for row in known):
+        title = "CO2e by model, country and tag"
+    else:
+        title = "CO2e by model and country"
     return _figure(
         "heatmap",
-        f"CO2e by model, country and {by}",
+        title,
         plots.heatmap(sheet),
         f"Mean CO2e of a run, in {sheet.mass.name}, with the number of runs where it is more than one. Runs differ in "
         f"epochs and settings, too: a cell says what was emitted, not why. {_of(known, sheet)} {_known(known)}",
@@ -246,7 +251,7 @@ def _elsewhere(sheet: plots.Sheet) -> Figure:
         plots.elsewhere(sheet, [*factors, {"name": world.region, "g_per_kwh": world.g_per_kwh}]),
         "CO2e of one run's energy with the grids of other places: energy x PUE x yearly average. The first run of the "
         "leaderboard, or the one that is picked. Hardware and PUE are taken as they were. "
-        f"{_known(known[:1])} Factors: {countries[ELSEWHERE[0]].source}; world: {world.source}.",
+        f"{_known(known[:1])} Factors: {countries[ELSEWHERE[0]].source}; world: {world.source.partition(',')[0]}.",
         without="Of no run the whole energy is known.",
     )
 

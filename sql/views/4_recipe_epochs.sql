@@ -1,50 +1,55 @@
 -- One row per epoch of a recipe (one config on the same data and split, under any seed): mean and spread over its runs,
--- for what such a run of so many epochs would have come to. Only epochs that all finished runs of the recipe reached.
+-- for what such a run of so many epochs would have come to. Only epochs that every run that counts has reached: a mean
+-- over other runs at every epoch is no curve.
 create or replace view recipe_epochs as
-with recipes as (
+with members as (
     select
         recipe_key,
-        count(*) filter (is_done) as num_done
+        any_value(contest_key) as contest_key,
+        max(guessed) as guessed,
+        count(*) as num_runs,
+        count(distinct seed) as num_seeds
     from contestants
+    where counts and metric = 'accuracy'
     group by recipe_key
 ),
 means as (
     select
         contestants.recipe_key,
         epochs.epoch,
-        any_value(contestants.contest_key) as contest_key,
-        any_value(contestants.guessed) as guessed,
-        count(*) as num_runs,
-        count(*) filter (contestants.is_done) as num_done_here,
-        avg(epochs.val_accuracy) as accuracy,
-        stddev_samp(epochs.val_accuracy) as std_accuracy,
-        sum(epochs.val_count) as num_samples,
-        -- avg() skips nulls, and a mean over a gap is not one.
-        if(count(*) = count(epochs.energy_total_j), avg(epochs.energy_total_j), null) as mean_j,
-        if(
-            count(*) = count(epochs.energy_total_j),
-            kwh(avg(epochs.energy_total_j * contestants.site_g_per_kwh)),
-            null
-        ) as co2_g,
-        max(epochs.source) as source
+        count(*) as num_here,
+        avg(epochs.val_accuracy) as mean_accuracy,
+        stddev_samp(epochs.val_accuracy) as spread_accuracy,
+        -- All seeds look at the same images: more runs are no more images.
+        min(epochs.val_count) as num_samples,
+        -- avg() skips nulls, and a mean over a gap is not one. Who trained without a joule was not metered.
+        if(count(*) = count(nullif(epochs.energy_total_j, 0)), avg(epochs.energy_total_j), null) as mean_j,
+        avg(epochs.energy_total_j * contestants.site_g_per_kwh) as mean_site_j,
+        max(epochs.source) as worst_source,
+        avg(epochs.duration_s) as mean_s
     from epochs
     join contestants using (run_key)
     where epochs.schedule_complete
         and epochs.val_accuracy is not null
+        and contestants.counts
         and contestants.metric = 'accuracy'
     group by contestants.recipe_key, epochs.epoch
 )
 select
-    means.contest_key,
-    means.recipe_key,
+    members.contest_key,
+    members.recipe_key,
     means.epoch,
-    means.num_runs,
-    means.accuracy,
-    means.std_accuracy,
+    members.num_runs,
+    members.num_seeds,
+    means.mean_accuracy as accuracy,
+    -- One seed twice says nothing about the spread.
+    if(members.num_seeds > 1, means.spread_accuracy, null) as std_accuracy,
     kwh(means.mean_j) as energy_kwh,
-    means.co2_g,
-    means.source,
-    clearly_learned(means.accuracy, means.num_samples, means.guessed) as is_learned
+    if(means.mean_j is null, null, kwh(means.mean_site_j)) as co2_g,
+    means.worst_source as source,
+    -- Of this epoch alone: training and validation.
+    means.mean_s as epoch_duration_s,
+    clearly_learned(means.mean_accuracy, means.num_samples, members.guessed) as is_learned
 from means
-join recipes using (recipe_key)
-where means.num_done_here = recipes.num_done;
+join members using (recipe_key)
+where means.num_here = members.num_runs;

@@ -1,5 +1,6 @@
 -- One row per run, in hindsight: the first epoch within `tolerance` (a fraction) of the run's best validation accuracy,
--- and the knee, where accuracy stands highest above the straight line from nothing spent to everything spent.
+-- and the knee, where accuracy stands highest above the straight line from the first epoch's energy to the last's, both
+-- scaled to what the run went through; null where it never rises above that line.
 create or replace macro optimal_epoch_within(tolerance) as table
 with complete as (
     select run_key, run_id, epoch, val_accuracy, energy_total_j
@@ -17,29 +18,34 @@ best as (
     from complete
     group by run_key
 ),
-chosen as (
+heights as (
     select
-        complete.run_key,
-        any_value(complete.run_id) as run_id,
-        -- 1e-9: 0.9 - 0.89 is a little more than 0.01 in binary.
-        min(complete.epoch) filter (complete.val_accuracy >= best.best_accuracy - tolerance - 1e-9) as first_epoch,
-        min(complete.epoch) filter (complete.val_accuracy = best.best_accuracy) as best_epoch,
-        any_value(best.best_accuracy) as best_accuracy,
-        any_value(best.spent_j) as spent_j,
-        arg_max(
-            complete.epoch,
-            (
-                (complete.val_accuracy - best.least_accuracy) / nullif(best.best_accuracy - best.least_accuracy, 0)
-                - (complete.energy_total_j - best.first_j) / nullif(best.spent_j - best.first_j, 0),
-                -complete.epoch
-            )
-        ) filter (best.spent_j > best.first_j and best.best_accuracy > best.least_accuracy) as knee_epoch
+        complete.*,
+        best.best_accuracy,
+        best.spent_j,
+        -- In billionths, so that what is equal on paper is equal; null where there is no line.
+        round(1e9 * (
+            (complete.val_accuracy - best.least_accuracy) / nullif(best.best_accuracy - best.least_accuracy, 0)
+            - (complete.energy_total_j - best.first_j) / nullif(best.spent_j - best.first_j, 0)
+        ))::bigint as height
     from complete
     join best using (run_key)
-    group by complete.run_key
+),
+chosen as (
+    select
+        run_key,
+        any_value(best_accuracy) as best_accuracy,
+        any_value(spent_j) as spent_j,
+        -- 1e-9: 0.9 - 0.89 is a little more than 0.01 in binary.
+        min(epoch) filter (val_accuracy >= best_accuracy - tolerance - 1e-9) as first_epoch,
+        min(epoch) filter (val_accuracy = best_accuracy) as best_epoch,
+        -- The earliest of the highest.
+        arg_max(epoch, height * 1000000 - epoch) filter (height > 0) as knee_epoch
+    from heights
+    group by run_key
 )
 select
-    chosen.run_id,
+    complete.run_id,
     complete.epoch,
     complete.val_accuracy as accuracy,
     kwh(complete.energy_total_j) as energy_kwh,

@@ -1,4 +1,5 @@
--- One row per recipe (one config on the same data and split, under any seed): the runs that it stands for.
+-- One row per recipe (one config on the same data and split, under any seed): the runs that count for it, which are the
+-- finished ones or else all.
 create or replace view recipes as
 select
     contestants.recipe_key,
@@ -12,8 +13,12 @@ select
     arg_min(runs.config, runs.run_key) as config,
     arg_min(runs.command, runs.run_key) as command,
     list(runs.run_id order by runs.run_key) as run_ids,
-    coalesce(list(distinct runs.seed) filter (runs.seed is not null), []) as seeds,
-    max(runs.started_at) as started_at
+    coalesce(list(distinct runs.seed order by runs.seed) filter (runs.seed is not null), []) as seeds,
+    max(runs.started_at) as started_at,
+    -- Null where they ran on grids of different intensity.
+    if(min(contestants.site_g_per_kwh) = max(contestants.site_g_per_kwh), min(contestants.site_g_per_kwh), null)
+        as site_g_per_kwh
 from contestants
 join runs using (run_key)
+where contestants.counts
 group by contestants.recipe_key;

@@ -1,9 +1,14 @@
 -- One row per recipe B that another choice would have served: use A for n epochs instead of B for m. A is the cheapest
--- point of the contest whose validation accuracy is at most `tolerance` (a fraction) below the best that B reached.
+-- point of the contest whose validation accuracy is at most `tolerance` (a fraction) below the best that B reached. Of
+-- equally cheap ones it is the most accurate, then the shortest, then the oldest. Energy is that of a run through its
+-- last epoch, set-up included, without the test, on both sides.
 create or replace macro swaps_within(tolerance) as table
-with points as (
-    select *
+with epochs_of_recipes as materialized (
     from recipe_epochs
+),
+points as (
+    select *
+    from epochs_of_recipes
     where energy_kwh is not null and is_learned
 ),
 -- Accuracies of single runs have few levels, so that the front is made of few rows.
@@ -23,44 +28,55 @@ ladder as (
     from levels
 ),
 front as (
-    select contest_key, accuracy, least_kwh
+    select
+        points.contest_key,
+        points.accuracy,
+        points.energy_kwh,
+        arg_min(points, (points.epoch, points.recipe_key)) as point
     from ladder
-    where least_above_kwh is null or least_kwh < least_above_kwh
+    join points
+        on points.contest_key = ladder.contest_key
+        and points.accuracy = ladder.accuracy
+        and points.energy_kwh = ladder.least_kwh
+    where ladder.least_above_kwh is null or ladder.least_kwh < ladder.least_above_kwh
+    group by points.contest_key, points.accuracy, points.energy_kwh
 ),
 -- Whoever runs B for m epochs pays for all of them, and keeps the best.
 whole as (
     select
         recipe_key,
         any_value(contest_key) as contest_key,
+        any_value(num_runs) as num_runs,
+        any_value(num_seeds) as num_seeds,
         max(epoch) as epochs,
-        arg_max(num_runs, epoch) as num_runs,
         max(accuracy) as best_accuracy,
-        arg_max(std_accuracy, accuracy) as best_std_accuracy,
+        -- The total only grows, and is unknown from the first gap on.
         if(count(*) = count(energy_kwh), max(energy_kwh), null) as spent_kwh,
-        arg_max(co2_g, epoch) as spent_co2_g,
-        max(source) as worst_source
-    from recipe_epochs
+        if(count(*) = count(co2_g), max(co2_g), null) as spent_co2_g,
+        max(source) as worst_source,
+        best_accuracy - tolerance - 1e-9 as needed
+    from epochs_of_recipes
     group by recipe_key
 ),
-reached as (
-    select
-        whole.*,
-        front.accuracy as front_accuracy,
-        front.least_kwh
-    from (select *, best_accuracy - tolerance - 1e-9 as needed from whole) as whole
+swapped as (
+    select whole.*, front.point
+    from whole
     asof join front on whole.contest_key = front.contest_key and whole.needed <= front.accuracy
-    where front.least_kwh < whole.spent_kwh
+    where front.energy_kwh < whole.spent_kwh
 ),
-chosen as (
+best_epochs as (
     select
-        reached.recipe_key,
-        arg_min(points, (points.epoch, points.recipe_key)) as point
-    from reached
-    join points
-        on points.contest_key = reached.contest_key
-        and points.accuracy = reached.front_accuracy
-        and points.energy_kwh = reached.least_kwh
-    group by reached.recipe_key
+        swapped.recipe_key,
+        min(epochs_of_recipes.epoch) as best_epoch
+    from swapped
+    join epochs_of_recipes
+        on epochs_of_recipes.recipe_key = swapped.recipe_key
+        and epochs_of_recipes.accuracy = swapped.best_accuracy
+    group by swapped.recipe_key
+),
+named as materialized (
+    select recipe_key, contest, dataset, model, precision, run_ids, site_g_per_kwh
+    from recipes
 )
 select
     b.contest,
@@ -69,6 +85,7 @@ select
     a.precision as use_precision,
     point.epoch as use_epochs,
     point.num_runs as use_num_runs,
+    point.num_seeds as use_num_seeds,
     point.accuracy as use_accuracy,
     point.std_accuracy as use_std_accuracy,
     point.energy_kwh as use_energy_kwh,
@@ -76,27 +93,34 @@ select
     a.run_ids as use_run_ids,
     b.model,
     b.precision,
-    reached.epochs,
-    reached.num_runs,
-    reached.best_accuracy as accuracy,
-    reached.best_std_accuracy as std_accuracy,
-    reached.spent_kwh as energy_kwh,
-    reached.spent_co2_g as co2_g,
+    swapped.epochs,
+    swapped.num_runs,
+    swapped.num_seeds,
+    best.epoch as best_epoch,
+    best.accuracy,
+    best.std_accuracy,
+    swapped.spent_kwh as energy_kwh,
+    swapped.spent_co2_g as co2_g,
     b.run_ids,
-    point.accuracy - reached.best_accuracy as accuracy_difference,
-    point.energy_kwh / reached.spent_kwh as energy_ratio,
-    point.co2_g / nullif(reached.spent_co2_g, 0) as co2_ratio,
-    -- Null where one of them ran once: nobody knows its spread.
-    abs(point.accuracy - reached.best_accuracy)
-        <= sqrt(point.std_accuracy ** 2 + reached.best_std_accuracy ** 2) as is_within_spread,
-    point.recipe_key = reached.recipe_key as is_same_recipe,
-    greatest(point.source, reached.worst_source) as source,
+    point.accuracy - best.accuracy as accuracy_difference,
+    point.energy_kwh / swapped.spent_kwh as energy_ratio,
+    point.co2_g / nullif(swapped.spent_co2_g, 0) as co2_ratio,
+    -- Null where one of them knows one seed only: nobody knows its spread.
+    abs(point.accuracy - best.accuracy)
+        <= sqrt(point.std_accuracy ** 2 + best.std_accuracy ** 2) + 1e-9 as is_within_spread,
+    point.recipe_key = swapped.recipe_key as is_same_recipe,
+    -- Where not, the ratio of CO2 is not that of energy: another grid is part of it.
+    coalesce(a.site_g_per_kwh = b.site_g_per_kwh, false) as is_same_intensity,
+    greatest(point.source, swapped.worst_source) as source,
     point.recipe_key as use_recipe_key,
-    reached.recipe_key
-from reached
-join chosen using (recipe_key)
-join recipes as a on a.recipe_key = point.recipe_key
-join recipes as b on b.recipe_key = reached.recipe_key;
+    swapped.recipe_key
+from swapped
+join best_epochs using (recipe_key)
+join epochs_of_recipes as best
+    on best.recipe_key = best_epochs.recipe_key
+    and best.epoch = best_epochs.best_epoch
+join named as a on a.recipe_key = point.recipe_key
+join named as b on b.recipe_key = swapped.recipe_key;
 
 -- One row per recipe that another choice would have served, to within one percentage point.
 create or replace view swaps as from swaps_within(0.01);

@@ -1,88 +1,161 @@
--- One row per pair of recipes whose configs differ in one key alone: what the second saved, over the seeds both ran under.
+-- One row per pair of recipes whose configs differ in one key alone, on one machine: what the second saved over the first,
+-- by the seeds that both finished under. Only of trainings by greenml, whose configs are known in full.
 create or replace view savings as
-with
--- Of each seed the first run that counts.
-counted as (
+with trainings as (
     select
+        contestants.run_key,
         contestants.recipe_key,
-        leaderboard.seed,
-        arg_min(leaderboard, contestants.run_key) as run
+        contestants.contest_key,
+        contestants.seed,
+        contestants.site_g_per_kwh,
+        leaderboard.run_id,
+        leaderboard.epochs,
+        leaderboard.val_accuracy,
+        leaderboard.energy_kwh,
+        leaderboard.co2_g,
+        leaderboard.source
     from leaderboard
     join contestants using (run_id)
-    where leaderboard.unranked is null and leaderboard.metric = 'accuracy' and leaderboard.epochs > 0
-    group by contestants.recipe_key, leaderboard.seed
+    where contestants.is_done
+        and leaderboard.kind in ('train', 'trial')
+        and leaderboard.unranked is null
+        and leaderboard.metric = 'accuracy'
+        and leaderboard.epochs > 0
+        and leaderboard.val_accuracy is not null
 ),
-keys as (
+-- Of each seed the first run.
+firsts as (
+    select min(run_key) as run_key
+    from trainings
+    group by recipe_key, seed
+),
+paces as (
+    select run_key, avg(duration_s) as epoch_s
+    from epochs
+    where run_key in (select run_key from firsts)
+    group by run_key
+),
+counted as (
+    select trainings.*, paces.epoch_s
+    from trainings
+    join firsts using (run_key)
+    join paces using (run_key)
+),
+-- The key of a recipe is that of its oldest run.
+configured as (
     select
-        recipe_key,
-        contest_key,
-        unnest(json_keys(config)) as key,
-        config
-    from recipes
-    where recipe_key in (select recipe_key from counted)
+        runs.run_key as recipe_key,
+        members.contest_key,
+        runs.contest,
+        runs.dataset,
+        runs.model,
+        runs.config,
+        concat_ws('|', runs.hardware ->> '$.cpu', runs.hardware ->> '$.gpu') as machine
+    from (select distinct recipe_key, contest_key from counted) as members
+    join runs on runs.run_key = members.recipe_key
+    where json_type(runs.config) = 'OBJECT'
 ),
 pairs as (
     select
         recipe_key,
         contest_key,
+        model,
+        machine,
         key,
-        config -> key as value,
-        hash(key, (config -> key)::text)::hugeint as pair_hash
-    from keys
-    where key not in ('model', 'seed', 'name', 'tags', 'log', 'data_dir')
-        and (config -> key)::text <> 'null'
+        value,
+        hash(key, value::text) as pair_hash
+    from configured, json_each(config)
+    -- What is null is what is not there. What repeats of one recipe may differ in (tests/test_answers.py) is no difference.
+    where type <> 'NULL'
+        and key not in (
+            'seed', 'name', 'tags', 'region', 'pue', 'data_dir', 'sampling_interval', 'require_meter', 'log'
+        )
+        -- Without early stopping nobody waits: how long is no difference then.
+        and (key not in ('patience', 'min_delta') or config ->> '$.early_stop' = 'true')
 ),
--- What is left of a config without one of its keys: equal in two that differ there alone.
+wholes as (
+    select
+        recipe_key,
+        contest_key,
+        model,
+        machine,
+        bit_xor(pair_hash) as whole_hash,
+        bit_xor(pair_hash) filter (key in ('early_stop', 'patience', 'min_delta')) as stop_hash
+    from pairs
+    group by all
+),
+-- What is left of a config without one of its keys, and without none.
 rests as (
     select
-        pairs.*,
-        recipes.model,
-        sum(pair_hash) over (partition by recipe_key) - pair_hash as rest_hash
+        pairs.recipe_key,
+        pairs.contest_key,
+        pairs.model,
+        pairs.machine,
+        pairs.key,
+        pairs.value,
+        -- Early stopping comes with its settings.
+        xor(wholes.whole_hash, if(pairs.key = 'early_stop', wholes.stop_hash, pairs.pair_hash)) as rest_hash
     from pairs
-    join recipes using (recipe_key)
+    join wholes using (recipe_key)
+    union all by name
+    select
+        recipe_key,
+        contest_key,
+        model,
+        machine,
+        whole_hash as rest_hash
+    from wholes
 ),
+-- Equal in two that differ there alone: both have the key, or only the second.
 differing as (
     select
         a.recipe_key as from_key,
         b.recipe_key as to_key,
-        a.key,
-        a.value as from_value,
-        b.value as to_value
+        b.key,
+        a.value as first_value,
+        b.value as second_value
     from rests as a
     join rests as b
         on a.contest_key = b.contest_key
         and a.model = b.model
-        and a.key = b.key
+        and a.machine = b.machine
         and a.rest_hash = b.rest_hash
-        and a.pair_hash <> b.pair_hash
-    -- From what people start with to what they change it to; else from the older to the newer.
-    where case a.key
-        when 'precision' then a.value ->> '$' = 'fp32'
-        when 'early_stop' then a.value ->> '$' = 'false'
-        else a.recipe_key < b.recipe_key
-    end
+    where a.recipe_key <> b.recipe_key
+        and b.key is not null
+        -- Another way of metering saves nothing.
+        and b.key not in ('meter', 'scope', 'tdp')
+        and case
+            when a.key is null then true
+            when a.key <> b.key or a.value::text = b.value::text then false
+            -- From what people start with to what they change it to; else from the older to the newer.
+            when (a.value::text in ('"fp32"', 'false')) <> (b.value::text in ('"fp32"', 'false'))
+            then a.value::text in ('"fp32"', 'false')
+            else a.recipe_key < b.recipe_key
+        end
 ),
 paired as (
     select
+        configured.contest,
+        configured.dataset,
+        configured.model,
         differing.*,
-        x.run as x,
-        y.run as y,
-        count(*) over pair as num_pairs
+        x,
+        y
     from differing
+    join configured on configured.recipe_key = differing.from_key
     join counted as x on x.recipe_key = differing.from_key
     join counted as y on y.recipe_key = differing.to_key and y.seed is not distinct from x.seed
-    window pair as (partition by differing.from_key, differing.to_key, differing.key)
 )
 select
-    any_value(x.contest) as contest,
-    any_value(x.dataset) as dataset,
-    any_value(x.model) as model,
+    any_value(contest) as contest,
+    any_value(dataset) as dataset,
+    any_value(model) as model,
     key,
-    any_value(from_value) ->> '$' as from_value,
-    any_value(to_value) ->> '$' as to_value,
+    any_value(first_value) ->> '$' as from_value,
+    any_value(second_value) ->> '$' as to_value,
     count(*) as num_pairs,
-    list(x.run_id order by x.seed) as from_run_ids,
-    list(y.run_id order by x.seed) as to_run_ids,
+    list(x.run_id order by x.seed, x.run_key) as from_run_ids,
+    list(y.run_id order by y.seed, y.run_key) as to_run_ids,
     avg(x.epochs) as from_epochs,
     avg(y.epochs) as to_epochs,
     avg(x.val_accuracy) as from_accuracy,
@@ -95,8 +168,12 @@ select
     stddev_samp(y.energy_kwh / x.energy_kwh) as std_energy_ratio,
     sum(y.co2_g) / nullif(sum(x.co2_g), 0) as co2_ratio,
     -- Of an epoch: a run that stopped earlier is not faster for it.
-    (sum(x.duration_s) / sum(x.epochs)) / (sum(y.duration_s) / sum(y.epochs)) as speed_up,
+    if(count(x.epoch_s) = count(*), avg(x.epoch_s), null) / nullif(avg(y.epoch_s), 0) as speed_up,
     1 - sum(y.epochs) / sum(x.epochs) as epoch_reduction,
-    greatest(max(x.source), max(y.source)) as source
+    -- Where not, the ratio of CO2 is not that of energy: another grid is part of it.
+    bool_and(x.site_g_per_kwh = y.site_g_per_kwh) as is_same_intensity,
+    greatest(max(x.source), max(y.source)) as source,
+    from_key as from_recipe_key,
+    to_key as to_recipe_key
 from paired
 group by from_key, to_key, key;
