@@ -1,14 +1,22 @@
--- One row per epoch of a run: what the last attempt at it learned, and what all attempts at it cost.
-create or replace view epochs as
+-- One row per epoch of a run, removed runs among them: its last attempt, as it was written. For views that look at a
+-- million of them and know their runs themselves (tests/bench_store.py).
+create or replace view last_attempts as
 with repeated as (
     -- Only a resumed run has a segment above 0, so that this stays small beside a million epochs.
     select run_key, epoch, max(segment) as last_segment
     from epoch_rows
     where segment > 0
     group by run_key, epoch
-),
+)
+select epoch_rows.*
+from epoch_rows
+left join repeated using (run_key, epoch)
+where last_segment is null or segment = last_segment;
+
+-- One row per epoch of a run: what the last attempt at it learned, and what all attempts at it cost.
+create or replace view epochs as
 -- Attempts that ended before they had a row of their own used energy too: the phases know.
-attempts as (
+with attempts as (
     select
         run_key,
         epoch,
@@ -29,7 +37,7 @@ attempts as (
 ),
 latest as (
     select
-        epoch_rows.* replace (
+        last_attempts.* replace (
             if(attempts.epoch is null, duration_s, all_duration_s) as duration_s,
             if(attempts.epoch is null, cpu_j, all_cpu_j) as cpu_j,
             if(attempts.epoch is null, gpu_j, all_gpu_j) as gpu_j,
@@ -38,10 +46,8 @@ latest as (
             if(attempts.epoch is null, error_j, all_error_j) as error_j,
             coalesce(worst_source, energy_source, source) as energy_source
         )
-    from epoch_rows
-    left join repeated using (run_key, epoch)
+    from last_attempts
     left join attempts using (run_key, epoch)
-    where last_segment is null or segment = last_segment
 )
 select
     runs.run_id,
