@@ -31,7 +31,7 @@ VIEWS = {
     "optimal_epoch": "from optimal_epoch",
     "recipes": "from recipes",
     # Hundreds of thousands of rows and more: what it takes to bring them to Python is not the view's.
-    "recipe_epochs": "select sum(accuracy), max(std_accuracy), sum(energy_kwh), sum(co2_g), max(source) from recipe_epochs",
+    "recipe_epochs": "select sum(accuracy), max(std_accuracy), sum(energy_kwh), sum(co2_g) from recipe_epochs",
     "swaps": "from swaps",
     "savings": "from savings",
     "marginal": "select sum(gained_points), sum(wh_per_point), sum(g_per_point) from marginal",
@@ -53,7 +53,7 @@ class Figure(NamedTuple):
 
 
 def fill(path: Path, *, num_runs: int = 10_000, num_epochs: int = 100) -> None:
-    """A store of `num_runs` x `num_epochs` epochs and three phases for each: recipes of four seeds, in grids of 16."""
+    """A store of `num_runs` x `num_epochs` epochs and three phases for each: recipes of four seeds in grids."""
     store = Store(path)
     store.check()
     store.write([make_run("template0000", config=dataclasses.asdict(Config(model="cnn", epochs=num_epochs)))])
@@ -68,7 +68,7 @@ def fill(path: Path, *, num_runs: int = 10_000, num_epochs: int = 100) -> None:
             ['digits', 'cifar10', 'folder:pets'][1 + i % 3] as dataset,
             started_at + to_minutes(i) as started_at, started_at + to_minutes(i + 1) as ended_at,
             {num_epochs} as best_epoch, 0.5 + random() / 2 as val_accuracy, 0.5 + random() / 2 as test_accuracy,
-            360 as test_count, 200 as test_correct, i % 4 as seed, format('{{:04x}}', i // 12 * 3 + i % 3) as group_hash,
+    """`num_runs` x `num_epochs` epochs, three phases for each, and recipes of four seeds in grids of 16."""
             json_merge_patch(config, json_object(
                 'precision', ['fp32', 'bf16'][1 + i // 12 % 2], 'early_stop', i // 24 % 2 = 1,
                 'batch_size', 32 << (i // 48 % 4), 'lr', 0.001 + i // 192 / 1e4, 'weight_decay', 0.01 + i // 192 / 1e3,

@@ -10,7 +10,7 @@ with progress as (
         if(count(*) = count(energy_j), sum(energy_j), null) / sum(num_samples) as mean_sample_j,
         max(peak_host_bytes) as most_host_bytes,
         max(peak_device_bytes) as most_device_bytes
-    from epochs
+    from all_epochs
     group by run_key
 )
 select
@@ -34,7 +34,9 @@ select
     totals.setup_j,
     totals.duration_s,
     totals.overlap_s,
-    (runs.meter ->> '$.idle.watts')::double as idle_w,
+    -- Taken apart once: JSON is slow.
+    runs.meter ->> ['$.cpu.method', '$.gpu.method', '$.ram.method', '$.idle.watts'] as methods,
+    methods[4]::double as idle_w,
     coalesce(totals.source, 'unknown'::energy_source) as worst_source,
     kwh(totals.total_j) as total_kwh,
     kwh(totals.total_j) * runs.pue * runs.intensity_g_per_kwh as total_co2_g,

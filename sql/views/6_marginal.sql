@@ -6,11 +6,11 @@ with climbs as (
         run_key,
         epoch,
         val_accuracy,
-        energy_kwh,
+        energy_j,
         max(val_accuracy) over (
             partition by run_key order by epoch rows between unbounded preceding and 1 preceding
         ) as best_before
-    from epochs
+    from all_epochs
     where val_accuracy is not null
 ),
 gains as (
@@ -22,7 +22,7 @@ gains as (
         100 * greatest(
             climbs.val_accuracy - greatest(climbs.best_before, guessing(runs.num_classes, runs.majority_share), 0), 0
         ) as points,
-        nullif(climbs.energy_kwh, 0) as used_kwh,
+        kwh(nullif(climbs.energy_j, 0)) as used_kwh,
         runs.pue * runs.intensity_g_per_kwh as site_g_per_kwh
     from climbs
     join runs using (run_key)
