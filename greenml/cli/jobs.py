@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from greenml import console, trackers
-from greenml.cli import log, portrait
+from greenml.cli import log, portrait, recommend
 from greenml.cli.forecasts import Outlook
 from greenml.cli.screen import Screen
 from greenml.errors import GreenMLError, MeterError
@@ -81,6 +81,8 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) 
             console.out().print(
                 console.facts([("run", job.run_id), *portrait.headline(known), ("files", f"{folder}/")])
             )
+            if not quiet:
+                recommend.after_training(store, known["contest"])
     if status == "interrupted":
         raise SystemExit(INTERRUPTED)
 
