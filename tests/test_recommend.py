@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import secrets
+import random
 import shlex
 from dataclasses import replace
 from datetime import timedelta
@@ -13,21 +13,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import typer
 from conftest import STARTED_AT, WORLD, make_end, make_epoch, make_phase, make_run, record
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from greenml import cli
 from greenml import config as configs
 from greenml.cli import train as training
 from greenml.cli.recommend import after_training
 from greenml.recommend import Asked, advise
-from greenml.store import Store
 from greenml.units import JOULES_PER_KWH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from conftest import Greenml
+
+    from greenml.store import Store
 
 WH = 3600.0
 
@@ -562,73 +561,85 @@ def test_a_training_never_fails_for_want_of_advice(
 
 # The choice itself, against brute force
 
-curves = st.lists(st.sampled_from([10, 20, 30, 80, 85, 86, 90]), min_size=1, max_size=4)
-runs = st.lists(
-    st.tuples(
-        st.sampled_from(["cnn", "resnet18", "lenet"]),
-        curves,
-        st.lists(st.sampled_from([1, 2, 5, None]), min_size=4, max_size=4),
-        st.booleans(),
-    ),
-    min_size=1,
-    max_size=5,
-)
-
-
-def points(rows: list[Any]) -> list[dict[str, Any]]:
-    """Every (run, epoch) that may be recommended, straight from what was stored."""
-    found = []
-    for number, (_, accuracies, joules, _) in enumerate(rows):
-        total_j: float | None = 0.0
-        for epoch, (accuracy, joule) in enumerate(zip(accuracies, joules, strict=False), start=1):
-            total_j = None if total_j is None or joule is None else total_j + 3.6e4 * joule
-            if total_j is not None and accuracy >= 20:
-                kwh = total_j / JOULES_PER_KWH
-                point = {"run": number, "epoch": epoch, "accuracy": accuracy / 100, "kwh": kwh, "co2_g": 475 * kwh}
-                found.append(point | {"time_s": 10.0 * epoch})
-    return found
-
-
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    rows=runs,
-    target=st.none() | st.sampled_from([0.2, 0.85, 0.9, 0.95]),
-    max_co2_g=st.none() | st.sampled_from([4.75, 9.5, 30.0]),
-    max_time_s=st.none() | st.sampled_from([10.0, 25.0]),
-    tolerance=st.none() | st.sampled_from([0.0, 0.01, 0.05]),
-)
-def test_nothing_that_serves_is_cheaper(
-    tmp_path: Path,
-    rows: list[Any],
-    target: float | None,
-    max_co2_g: float | None,
-    max_time_s: float | None,
-    tolerance: float | None,
-) -> None:
-    db = Store(tmp_path / f"{secrets.token_hex(8)}.duckdb")
-    for number, (model, accuracies, joules, _) in enumerate(rows):
-        used = [None if joule is None else 3.6e4 * joule for joule in joules[: len(accuracies)]]
-        trained(db, str(number), model, [a / 100 for a in accuracies], used, group_hash=str(number))
-
-    advice = only(db, target_accuracy=target, max_co2_g=max_co2_g, max_time_s=max_time_s, tolerance=tolerance)
-
-    inside = [
-        point
-        for point in points(rows)
-        if (max_co2_g is None or point["co2_g"] <= max_co2_g + 1e-9)
-        and (max_time_s is None or point["time_s"] <= max_time_s)
+ASKED = [
+    Asked(target_accuracy=target, tolerance=tolerance, max_co2_g=max_co2_g, max_time_s=max_time_s, num_contests=10**6)
+    for target, tolerance, max_co2_g, max_time_s in [
+        (None, None, None, None),
+        (None, 0.05, None, None),
+        (None, None, 9.5, None),
+        (None, 0.05, None, 25.0),
+        (0.05, None, None, None),
+        (0.85, None, None, None),
+        (0.85, None, 14.25, 30.0),
+        (0.95, None, None, None),
     ]
-    slack = (0.0 if max_co2_g or max_time_s else 0.01) if tolerance is None else tolerance
-    least = target if target is not None else max((point["accuracy"] for point in inside), default=2.0) - slack
-    serving = [point for point in inside if point["accuracy"] >= least - 1e-9]
-    assert advice.is_answer == bool(serving)
-    if serving:
-        best = advice.rows[0]
-        [own] = [
-            point
-            for point in serving
-            if (str(point["run"]) * 12, point["epoch"]) == (best["run_ids"][0], best["epochs"])
-        ]
-        assert own["kwh"] == pytest.approx(min(point["kwh"] for point in serving))
-        assert best["energy_kwh"] == pytest.approx(own["kwh"])
-        assert best["duration_s"] == own["time_s"]
+]
+
+
+class Pile:
+    """Takes records as a store does, to be written at once."""
+
+    def __init__(self) -> None:
+        self.rows: list[Any] = []
+
+    def write(self, rows: list[Any]) -> bool:
+        self.rows += rows
+        return True
+
+
+def random_contests(db: Store, num_contests: int) -> dict[str, list[dict[str, Any]]]:
+    """Runs with ties, gaps and single epochs -> by data hash, every (run, epoch) that may be recommended."""
+    chance, pile, points = random.Random(0), Pile(), {}
+    for contest in range(num_contests):
+        data_hash = f"d{contest}"
+        points[data_hash] = []
+        for number in range(chance.randint(1, 5)):
+            run_id = f"{contest:06x}{number:06x}"
+            length = chance.randint(1, 4)
+            accuracies = [chance.choice([0.1, 0.2, 0.3, 0.8, 0.85, 0.86, 0.9]) for _ in range(length)]
+            joules = [chance.choice([1, 1, 2, 5, None]) for _ in range(length)]
+            used = [None if joule is None else 10 * WH * joule for joule in joules]
+            run = {"run_id": run_id, "data_hash": data_hash, "group_hash": run_id}
+            record(pile, accuracies=accuracies, joules=used, **run)  # type: ignore[arg-type]
+            total_j: float | None = 0.0
+            for epoch, (accuracy, joule) in enumerate(zip(accuracies, used, strict=True), start=1):
+                total_j = None if total_j is None or joule is None else total_j + joule
+                if total_j is not None and accuracy > 0.1:
+                    kwh = total_j / JOULES_PER_KWH
+                    point = {"run_ids": [run_id], "epochs": epoch, "accuracy": accuracy, "energy_kwh": kwh}
+                    points[data_hash].append(point | {"co2_g": 475 * kwh, "duration_s": 10.0 * epoch})
+    db.write(pile.rows)
+    return points
+
+
+def test_nothing_that_serves_is_cheaper(db: Store) -> None:
+    """And without limits it is the swap of the most accurate: `recommended` and `swaps_within` agree."""
+    points = random_contests(db, 30)
+    for asked in ASKED:
+        advice = {one.contest.split()[0]: one for one in advise(db, asked)}
+        for data_hash, all_points in points.items():
+            inside = [
+                point
+                for point in all_points
+                if (asked.max_co2_g is None or point["co2_g"] <= asked.max_co2_g + 1e-9)
+                and (asked.max_time_s is None or point["duration_s"] <= asked.max_time_s)
+            ]
+            most = max((point["accuracy"] for point in inside), default=0.0)
+            least = most - asked.tolerance_or_default if asked.target_accuracy is None else asked.target_accuracy
+            serving = [point for point in inside if point["accuracy"] >= least - 1e-9]
+            one = advice[data_hash]
+            assert one.is_answer == bool(serving)
+            if serving:
+                best = {key: one.rows[0][key] for key in serving[0]}
+                cheapest = min(point["energy_kwh"] for point in serving)
+                assert best["energy_kwh"] == pytest.approx(cheapest)
+                assert best in [point | {"energy_kwh": best["energy_kwh"], "co2_g": best["co2_g"]} for point in serving]
+
+    swaps = {row["recipe_key"]: row for row in db.rows("from swaps_within(0.01)")}
+    answers = [one.rows[0] for one in advise(db, ASKED[0]) if one.is_answer]
+    pairs = [(best, swaps[best["against_recipe_key"]]) for best in answers if best["against_recipe_key"] in swaps]
+    assert len(pairs) > 5
+    for best, swap in pairs:
+        assert swap["accuracy"] == best["against_accuracy"]
+        assert swap["use_energy_kwh"] == pytest.approx(best["energy_kwh"])
+        assert swap["energy_ratio"] == pytest.approx(best["energy_ratio"])

@@ -147,7 +147,8 @@ opponents as (
         coalesce(
             if(
                 target is null,
-                arg_max(recipe_key, (most_eligible_accuracy, -spent_kwh)),
+                arg_min(recipe_key, (-most_eligible_accuracy, coalesce(spent_kwh, 'inf'), recipe_key))
+                    filter (most_eligible_accuracy is not null),
                 any_value(recipe_key) filter (place = 2 and shortfall is null)
             ),
             any_value(recipe_key) filter (place = 1)
