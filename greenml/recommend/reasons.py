@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 
 MOST_MODELS = 12
 MOST_CHANGES = 8
+ALIKE = """
+    select 1 as one
+    from model_costs
+    where contest = ? and joules_per_sample is not null
+    group by precision, batch_size, grad_accum, image_size, device, machine, num_threads
+    having count(distinct num_parameters) > 1
+    limit 1
+"""
 FEWER = """
     from fewer_parameters_cost_more
     where contest = ?
@@ -78,9 +86,8 @@ class Change:
 
     what: str
     basis: str
-    """`measured`, `chance` (measured, and cannot be the effect of this), `hindsight`, `at most` (a bound), `computed` or
+    """`measured`, `chance` (measured, and not the effect of this), `hindsight`, `at most` (a bound), `computed`, or
     `not tried`."""
-    """`measured`, `hindsight`, `computed`, `at most`, or `not tried`."""
     of: str = "energy"
     """What `ratio` is of: `energy` or `CO2e`."""
     ratio: float | None = None
@@ -106,6 +113,8 @@ class Reasons:
     title: str
     models: list[Row]
     """`model_costs`, the fewest parameters first."""
+    are_comparable: bool
+    """Whether two models were trained alike, and their energy is known."""
     fewer: Row | None
     """A row of `fewer_parameters_cost_more`, the one best borne out; None where there is none."""
     spent: list[Spent]
@@ -125,6 +134,7 @@ def reasons(db: Store, advice: Advice) -> Reasons:
             "from model_costs where contest = ? order by num_parameters, model, precision limit ?",
             [contest, MOST_MODELS],
         ),
+        are_comparable=bool(db.rows(ALIKE, [contest])),
         fewer=next(iter(db.rows(FEWER, [contest])), None),
         spent=spent,
         unfinished=db.rows(UNFINISHED, [contest])[0],
@@ -209,14 +219,19 @@ def _effort(key: str) -> str:
 def _swapped(db: Store, contest: str) -> Iterator[Change]:
     """The model that another would replace at the least energy."""
     for row in db.rows(SWAPS, [contest]):
+        is_alike = row["use_precision"] == row["precision"]
+        use, instead = (
+            model if is_alike else f"{model} {precision}"
+            for model, precision in ((row["use_model"], row["use_precision"]), (row["model"], row["precision"]))
+        )
         yield Change(
-            what=f"{row['use_model']} x {row['use_epochs']} for {row['model']} x {row['epochs']}",
+            what=f"{use} x {row['use_epochs']} for {instead} x {row['epochs']}",
             basis="measured",
             ratio=row["energy_ratio"],
             accuracy_difference=row["accuracy_difference"],
             num_runs=min(row["use_num_runs"], row["num_runs"]),
             run_ids=(*row["use_run_ids"], *row["run_ids"]),
-            remark="within a point of the other's best validation accuracy, at an epoch chosen in hindsight",
+            remark="epochs; within a point of the other's best validation accuracy, at an epoch chosen in hindsight",
         )
 
 
