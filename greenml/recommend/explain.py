@@ -155,13 +155,13 @@ def ids(run_ids: list[str]) -> str:
 
 def where_energy_went(reasons: Reasons) -> None:
     """By phase and by component, a run on average."""
-    known = [spent for spent in reasons.spent if spent.num_runs]
+    known = [spent for spent in reasons.spent if spent.run_ids]
     if not known:
         paragraphs(["No finished run here was metered."])
     for i, spent in enumerate(known):
         if i:
             console.out().print()
-        runs = "run" if spent.num_runs == 1 else f"mean of {spent.num_runs} runs"
+        runs = "run" if len(spent.run_ids) == 1 else f"mean of {len(spent.run_ids)} runs"
         title = f"{spent.title}, {runs} {ids(spent.run_ids)}"
         console.out().print(console.table(spent_columns(spent), spent_rows(spent), title=title))
         if said := idle(spent):
@@ -193,7 +193,7 @@ def spent_columns(spent: Spent) -> list[Column]:
         if row["source"] == "absent":
             return "absent"
         kwh = row["energy_kwh"]
-        return "unknown" if kwh is None else SOURCES.get(row["source"], ("", ""))[0] + energy(kwh / spent.num_runs)
+        return "unknown" if kwh is None else SOURCES.get(row["source"], ("", ""))[0] + energy(kwh / len(spent.run_ids))
 
     return [
         Column("", lambda row: row["what"], right=False),

@@ -12,7 +12,7 @@ from greenml.console import figure
 from greenml.recommend import commands
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from greenml.recommend.advice import Advice
     from greenml.records import Intensity
@@ -73,7 +73,7 @@ class Spent:
 
     title: str
     run_ids: list[str]
-    num_runs: int
+    """Those that finished."""
     phases: list[Row]
     """`energy_by_phase`, in kWh, of all runs together; `share` is a fraction, None where a part is unknown."""
     components: list[Row]
@@ -152,25 +152,22 @@ def reasons(db: Store, advice: Advice) -> Reasons:
 def _spent(db: Store, advice: Advice, best: Row | None) -> list[Spent]:
     """Of the recipes in question; of all together where there is no such recipe."""
     if best is None:
-        recipes = db.rows("select recipe_key, run_ids from recipes where contest = ?", [advice.contest])
-        ids = [run_id for row in recipes for run_id in row["run_ids"]]
-        return [_spent_by(db, "all runs", [row["recipe_key"] for row in recipes], ids)]
-    found = [_spent_by(db, _called(best), [best["recipe_key"]], best["run_ids"])]
+        recipes = db.rows("select recipe_key from recipes where contest = ?", [advice.contest])
+        return [_spent_by(db, "all runs", [row["recipe_key"] for row in recipes])]
+    found = [_spent_by(db, _called(best), [best["recipe_key"]])]
     if not best["is_same_recipe"]:
         other = next(row for row in advice.rows if row["recipe_key"] == best["against_recipe_key"])
-        found.append(_spent_by(db, _called(other), [other["recipe_key"]], other["run_ids"]))
+        found.append(_spent_by(db, _called(other), [other["recipe_key"]]))
     return found
 
 
-def _spent_by(db: Store, title: str, recipes: Sequence[int], run_ids: list[str]) -> Spent:
-    keys = list(recipes)
-    phases = db.rows("from energy_by_phase(?::integer[])", [keys])
+def _spent_by(db: Store, title: str, recipes: list[int]) -> Spent:
+    phases = db.rows("from energy_by_phase(?::integer[])", [recipes])
     return Spent(
         title=title,
-        run_ids=run_ids,
-        num_runs=phases[0]["num_runs"] if phases else 0,
+        run_ids=phases[0]["run_ids"] if phases else [],
         phases=phases,
-        components=db.rows("from energy_by_component(?::integer[])", [keys]),
+        components=db.rows("from energy_by_component(?::integer[])", [recipes]),
     )
 
 
@@ -264,7 +261,7 @@ def _at_most(spent: Spent) -> Iterator[Change]:
                 what=what,
                 basis="at most",
                 ratio=1 - shares[phase],
-                num_runs=spent.num_runs,
+                num_runs=len(spent.run_ids),
                 run_ids=tuple(spent.run_ids),
                 effort=effort,
                 remark=f"{spent.title}; {remark}",
