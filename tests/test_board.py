@@ -339,8 +339,9 @@ def test_repeats_without_a_rank_still_show_their_energy(db: Store, greenml: Gree
     code, out, err = greenml("board", "--grouped")
     assert code == 0
     assert out.splitlines()[-1].split() == ["–", "vgg11", "fp32", "0", "–", "–", "~2.00", "–", "–", "–", "–"]
-    assert "– where n, the ranked runs, is 0, Wh is the mean of the finished runs, unranked" in err
-    assert "Wh is the mean of the finished" not in greenml("board", "--grouped", "--model", "cnn")[2]
+    note = "n 0: no run of the group is ranked; its Wh is the mean of its finished runs"
+    assert note in err.splitlines()
+    assert note not in greenml("board", "--grouped", "--model", "cnn")[2]
 
 
 def test_groups_as_json_and_csv_are_the_view(db: Store, greenml: Greenml, tmp_path: Path) -> None:

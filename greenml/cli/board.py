@@ -65,7 +65,7 @@ ORDER_OF_GROUPS = {
     "model": "model",
     "started": "started_at desc",
 }
-UNRANKED = "– where n, the ranked runs, is 0, Wh is the mean of the finished runs, unranked: no other figure has them"
+UNRANKED = "n 0: no run of the group is ranked; its Wh is the mean of its finished runs"
 
 
 def board(
