@@ -85,10 +85,15 @@ def agrees(question: str) -> bool:
         return False
 
 
-def print_json(rows: Sequence[Row]) -> None:
-    """One array on stdout; unknown is null, and so is a loss that left the numbers, for which JSON has no word."""
-    text = json.dumps(plain(rows), indent=2, ensure_ascii=False, allow_nan=False)
-    print(UNSAFE.sub(lambda character: f"\\u{ord(character[0]):04x}", text))
+def print_json(rows: Iterable[Row]) -> None:
+    """One array on stdout, a row at a time; unknown is null, and so is a loss that left the numbers, for which JSON has
+    no word."""
+    before = "[\n  "
+    for row in rows:
+        text = json.dumps(plain(row), indent=2, ensure_ascii=False, allow_nan=False).replace("\n", "\n  ")
+        print(before + UNSAFE.sub(lambda character: f"\\u{ord(character[0]):04x}", text), end="")
+        before = ",\n  "
+    print("[]" if before.startswith("[") else "\n]")
 
 
 def plain(value: Any) -> Any:

@@ -51,6 +51,9 @@ def recommend(
         int | None,
         typer.Option("--limit", min=1, metavar="N", help="At most N runners-up, or rows.", show_default="3, or 20"),
     ] = None,
+    why: Annotated[
+        bool, typer.Option("--why", help="Also where the energy went, and what could be changed at which effect.")
+    ] = False,
     json: JsonOption = False,
     store: StoreOption = None,
 ) -> None:
@@ -67,6 +70,8 @@ def recommend(
         raise UsageError(
             "--tolerance is about the most accurate, and --target-acc says how accurate", hint="give one of them"
         )
+    if why and (json or low_carbon is not None):
+        raise UsageError("--why goes with a recommendation, in words", hint="leave out --json and --low-carbon")
     asked = Asked(
         dataset=dataset,
         target_accuracy=None if target_acc is None else parse_target(target_acc),
@@ -89,6 +94,8 @@ def recommend(
         list_leaders(advice, low_carbon, limit or LIMIT)
     else:
         show(advice)
+        if why:
+            explain(db, advice)
 
 
 def quantity(flag: str, text: str | None, known: dict[str, float], example: str) -> float | None:
@@ -131,6 +138,18 @@ def show(advice: list[Advice]) -> None:
     if rest := [one.title for one in advice if one.was_left_out]:
         named = ", ".join(rest[:5]) + (f" and {len(rest) - 5} more" if len(rest) > 5 else "")
         console.say(f"not looked at, as they are older: {named}; --dataset asks for them")
+
+
+def explain(db: Store, advice: list[Advice]) -> None:
+    """Why, for each contest that was looked at."""
+    from greenml.recommend import explain as explaining
+    from greenml.recommend.reasons import reasons
+
+    looked_at = [one for one in advice if not one.was_left_out]
+    for one in looked_at:
+        if len(looked_at) > 1:
+            tell(f"\nWhy, on {one.title}:")
+        explaining.show(reasons(db, one))
 
 
 def show_one(advice: Advice, *, several: bool) -> None:

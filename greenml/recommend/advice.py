@@ -77,7 +77,7 @@ CONTESTS = """
         arg_max(runs.dataset, runs.run_key) filter (runs.kind = 'train') as train_dataset,
         row_number() over (order by max(runs.started_at) desc, runs.contest) as age
     from runs
-    where runs.run_key in (select run_key from contestants)
+    where runs.kind not in ('calibrate', 'estimate') and (runs.data_hash is not null or runs.dataset <> 'unknown')
     group by runs.contest
     having {chosen}
 """
@@ -102,6 +102,11 @@ def recommended(db: Store, asked: Asked) -> list[Row]:
     if asked.contests is not None:
         conditions["list_contains(?, runs.contest)"] = list(asked.contests)
     chosen = CONTESTS.format(chosen=" and ".join(conditions) or "true")
+    # As literals: DuckDB leaves out what a null does not ask for, and of a bound value it does not know.
+    asks = [
+        "null" if value is None else repr(float(value))
+        for value in (asked.target_accuracy, asked.tolerance, asked.max_co2_g, asked.max_time_s)
+    ]
     sql = f"""
         with contests as ({chosen})
         select
@@ -116,12 +121,11 @@ def recommended(db: Store, asked: Asked) -> list[Row]:
             contests.age as _age,
             found.*
         from contests
-        left join recommended(?, ?, ?, ?) as found
+        left join recommended({", ".join(asks)}) as found
             on found.contest = contests.contest and contests.age <= ?
         order by contests.age, found.place
     """
-    asks = [asked.target_accuracy, asked.tolerance, asked.max_co2_g, asked.max_time_s, asked.num_contests]
-    return db.rows(sql, [*conditions.values(), *asks])
+    return db.rows(sql, [*conditions.values(), asked.num_contests])
 
 
 def _advice(db: Store, asked: Asked, title: str, group: list[Row]) -> Advice:

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 RUN = """
-    select runs.* exclude (run_key), leaderboard.source, leaderboard.unranked
+    select
+        runs.* exclude (run_key),
+        leaderboard.source,
+        leaderboard.unranked,
+        (select count(*) from resumes where resumes.run_id = runs.run_id) as resumes
     from runs
     join leaderboard using (run_id)
     where run_id = ?
@@ -30,12 +34,13 @@ OF_NO_EFFECT = frozenset({"name", "tags", "log", "data_dir"})
 """Keys of a config that change nothing in a run; whether a folder held the same data, their hash says."""
 TOLD = (
     *("kind", "model", "dataset", "precision", "batch_size", "grad_accum", "epochs_asked", "device"),
-    *("seed", "split_seed", "scope", "metric", "goal"),
+    *("seed", "split_seed", "scope", "metric", "goal", "resumes"),
 )
 """What a row says of a run where its config does not."""
 OF_A_PROGRAM = ("season", "command", "git_commit", "git_dirty")
 """What else may tell two runs of somebody's own program apart."""
 MACHINE = "machine"
+SECTIONS = ("config", "run", "data", "region", MACHINE, "meter", "versions")
 FOLLOWS = {
     ("data", "data_hash"): frozenset({"dataset"}),
     ("data", "split_hash"): frozenset({"dataset", "data_hash", "val_fraction", "split_seed"}),
@@ -120,7 +125,7 @@ def trained_here(*runs: Row) -> bool:
 def differences(first: Row, second: Row) -> Iterator[Row]:
     """Everything recorded that went into the runs and is not the same in both."""
     sides = [ingredients(first), ingredients(second)]
-    places = list(dict.fromkeys([*sides[0], *sides[1]]))
+    places = sorted(dict.fromkeys([*sides[0], *sides[1]]), key=lambda place: SECTIONS.index(place[0]))
     differ = [place for place in places if sides[0].get(place) != sides[1].get(place)]
     if ("data", "data_hash") not in differ and sides[0].get(("data", "data_hash")):
         differ = [place for place in differ if place[1] != "dataset"]  # two names of the same images

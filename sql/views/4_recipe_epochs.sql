@@ -25,7 +25,8 @@ means as (
         -- avg() skips nulls, and a mean over a gap is not one. Who trained without a joule was not metered.
         if(count(*) = count(nullif(epochs.energy_total_j, 0)), avg(epochs.energy_total_j), null) as mean_j,
         avg(epochs.energy_total_j * contestants.site_g_per_kwh) as mean_site_j,
-        max(epochs.source) as worst_source
+        max(epochs.source) as worst_source,
+        avg(epochs.duration_s) as mean_s
     from epochs
     join contestants using (run_key)
     where epochs.schedule_complete
@@ -46,6 +47,8 @@ select
     kwh(means.mean_j) as energy_kwh,
     if(means.mean_j is null, null, kwh(means.mean_site_j)) as co2_g,
     means.worst_source as source,
+    -- Of this epoch alone: training and validation.
+    means.mean_s as epoch_duration_s,
     clearly_learned(means.mean_accuracy, means.num_samples, members.guessed) as is_learned
 from means
 join members using (recipe_key)

@@ -21,6 +21,7 @@ with trainings as (
         and leaderboard.unranked is null
         and leaderboard.metric = 'accuracy'
         and leaderboard.epochs > 0
+        and leaderboard.val_accuracy is not null
 ),
 -- Of each seed the first run.
 firsts as (

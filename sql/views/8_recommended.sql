@@ -3,33 +3,48 @@
 -- accurate epoch of the contest; and in any case at most so many grams and seconds. Accuracies are fractions. A null asks
 -- for nothing, and a null `tolerance` is one percentage point, or nothing at all below the most that the limits allow.
 create or replace macro recommended(target, tolerance, most_co2_g, most_duration_s) as table
-with seconds as (
+with curves as materialized (
+    from recipe_epochs
+),
+-- Epochs within an unfinished schedule are no points, and take their time all the same.
+incomplete as (
+    select recipe_key
+    from curves
+    group by recipe_key
+    having max(epoch) > count(*)
+),
+late as (
     select
         contestants.recipe_key,
         epochs.epoch,
-        avg(epochs.duration_s) as mean_s
+        sum(avg(epochs.duration_s)) over (partition by contestants.recipe_key order by epochs.epoch) as until_s
     from epochs
     join contestants using (run_key)
-    where contestants.metric = 'accuracy'
+    where contestants.counts and contestants.recipe_key in (select recipe_key from incomplete)
     group by contestants.recipe_key, epochs.epoch
 ),
--- All epochs up to this one, those of an unfinished schedule too.
+-- Summed up at every epoch only where a limit asks for it: a quarter of the time at a million epochs.
 elapsed as (
     select
-        recipe_key,
-        epoch,
-        sum(mean_s) over (partition by recipe_key order by epoch) as duration_s
-    from seconds
+        curves.recipe_key,
+        curves.epoch,
+        coalesce(
+            late.until_s,
+            sum(curves.epoch_duration_s) over (partition by curves.recipe_key order by curves.epoch)
+        ) as until_s
+    from curves
+    left join late using (recipe_key, epoch)
+    where most_duration_s is not null
 ),
-points as (
+points as materialized (
     select
-        recipe_epochs.*,
-        elapsed.duration_s,
-        recipe_epochs.is_learned and recipe_epochs.energy_kwh is not null as is_eligible,
+        curves.*,
+        curves.is_learned and curves.energy_kwh is not null as is_eligible,
         -- What is unknown keeps within no limit.
-        coalesce(recipe_epochs.co2_g <= most_co2_g, most_co2_g is null)
-            and coalesce(elapsed.duration_s <= most_duration_s, most_duration_s is null) as is_inside
-    from recipe_epochs
+        is_eligible
+            and (most_co2_g is null or coalesce(curves.co2_g <= most_co2_g, false))
+            and (most_duration_s is null or coalesce(elapsed.until_s <= most_duration_s, false)) as is_inside
+    from curves
     left join elapsed using (recipe_key, epoch)
 ),
 -- Whoever runs a recipe to its end pays for all of its epochs, and keeps the best.
@@ -39,70 +54,91 @@ wholes as (
         any_value(contest_key) as contest_key,
         max(epoch) as last_epoch,
         max(accuracy) as most_accuracy,
+        max(accuracy) filter (is_learned) as most_learned_accuracy,
         max(accuracy) filter (is_eligible) as most_eligible_accuracy,
+        max(accuracy) filter (is_inside) as most_inside_accuracy,
         arg_max(std_accuracy, accuracy) as std_most_accuracy,
-        arg_max(num_runs, epoch) as num_trained,
+        any_value(num_runs) as num_trained,
         if(count(*) = count(energy_kwh), max(energy_kwh), null) as spent_kwh,
         if(count(*) = count(co2_g), max(co2_g), null) as spent_co2_g,
-        max(duration_s) as spent_s,
+        sum(epoch_duration_s) as known_s,
         max(source) as worst_source
     from points
     group by recipe_key
 ),
 asked as (
     select
-        contest_key,
+        *,
         coalesce(
             target,
-            max(accuracy) filter (is_inside)
+            max(most_inside_accuracy) over (partition by contest_key)
             - coalesce(tolerance, if(most_co2_g is null and most_duration_s is null, 0.01, 0))
         ) as least_accuracy
+    from wholes
+),
+-- Energy, grams and seconds only grow from epoch to epoch, so that the first that serves is the cheapest.
+firsts as (
+    select
+        points.recipe_key,
+        -- 1e-9: 0.9 - 0.89 is a little more than 0.01 in binary.
+        min(points.epoch) filter (points.is_inside and points.accuracy >= asked.least_accuracy - 1e-9) as served_epoch,
+        min(points.epoch) filter (points.is_inside and points.accuracy = asked.most_inside_accuracy) as inside_epoch,
+        min(points.epoch) filter (points.is_eligible) as eligible_epoch,
+        min(points.epoch) filter (points.is_learned and points.accuracy = asked.most_learned_accuracy) as learned_epoch,
+        min(points.epoch) filter (points.accuracy = asked.most_accuracy) as accurate_epoch
     from points
-    where is_eligible
-    group by contest_key
+    join asked using (recipe_key)
+    group by points.recipe_key
 ),
 judged as (
     select
-        points.*,
-        asked.least_accuracy,
-        case
-            when not points.is_learned then 'not clearly above guessing'
-            when not points.is_eligible then 'energy unknown'
-            when not points.is_inside then 'outside the limits'
-            -- 1e-9: 0.9 - 0.89 is a little more than 0.01 in binary.
-            when points.accuracy < asked.least_accuracy - 1e-9 then 'not accurate enough'
-        end as shortfall
-    from points
-    left join asked using (contest_key)
-),
--- What serves is judged by its energy, as is what lies outside the limits; the rest by its accuracy.
-scored as (
-    select
         *,
-        coalesce(
-            list_position(
-                ['not accurate enough', 'outside the limits', 'energy unknown', 'not clearly above guessing'], shortfall
-            ),
-            0
-        ) as rung,
-        if(shortfall is null or shortfall = 'outside the limits', energy_kwh, -accuracy) as cost
-    from judged
+        coalesce(served_epoch, inside_epoch, eligible_epoch, learned_epoch, accurate_epoch) as chosen_epoch,
+        case
+            when served_epoch is not null then 0
+            when inside_epoch is not null then 1
+            when eligible_epoch is not null then 2
+            when learned_epoch is not null then 3
+            else 4
+        end as rung,
+        [
+            null, 'not accurate enough', 'outside the limits', 'energy unknown', 'not clearly above guessing'
+        ][1 + rung] as shortfall
+    from firsts
 ),
-chosen as (
-    select *
-    from scored
-    qualify row_number() over (partition by recipe_key order by rung, cost, epoch) = 1
+until_chosen as (
+    select
+        judged.recipe_key,
+        sum(curves.epoch_duration_s) as known_s
+    from judged
+    join curves on curves.recipe_key = judged.recipe_key and curves.epoch <= judged.chosen_epoch
+    group by judged.recipe_key
 ),
 placed as (
     select
-        chosen.*,
-        wholes.* exclude (recipe_key, contest_key),
-        row_number() over (in_contest order by rung, cost, epoch, recipe_key) as place,
-        count(*) over (partition by chosen.contest_key) as num_recipes,
-        count(*) filter (shortfall = 'energy unknown') over (partition by chosen.contest_key) as num_unread
-    from chosen
-    join wholes using (recipe_key)
-    window in_contest as (partition by chosen.contest_key)
+        points.* exclude (contest_key, epoch_duration_s),
+        asked.* exclude (recipe_key, known_s),
+        coalesce(late.until_s, until_chosen.known_s) as duration_s,
+        coalesce(latest.until_s, asked.known_s) as spent_s,
+        judged.shortfall,
+        -- What serves is judged by its energy, as is what lies outside the limits; the rest by its accuracy.
+        row_number() over (
+            partition by asked.contest_key
+            order by
+                judged.rung,
+                if(judged.rung in (0, 2), points.energy_kwh, -points.accuracy),
+                points.energy_kwh nulls last,
+                points.epoch,
+                points.recipe_key
+        ) as place,
+        count(*) over (partition by asked.contest_key) as num_recipes,
+        count(*) filter (judged.shortfall = 'energy unknown') over (partition by asked.contest_key) as num_unread
+    from judged
+    join asked using (recipe_key)
+    join points on points.recipe_key = judged.recipe_key and points.epoch = judged.chosen_epoch
+    join until_chosen on until_chosen.recipe_key = judged.recipe_key
+    left join late on late.recipe_key = judged.recipe_key and late.epoch = judged.chosen_epoch
+    left join late as latest on latest.recipe_key = judged.recipe_key and latest.epoch = asked.last_epoch
 ),
 -- What the first is held against: what people would take for its accuracy alone, trained to its end; where a target is
 -- asked for, the next that reached it, at the epoch where it did.
@@ -155,6 +191,7 @@ named as (
         max(runs.started_at) as last_started_at
     from contestants
     join runs using (run_key)
+    where contestants.counts
     group by contestants.recipe_key
 )
 select
@@ -168,8 +205,7 @@ select
     paired.epoch as epochs,
     paired.num_runs,
     paired.accuracy,
-    -- One seed twice says nothing about the spread.
-    if(len(named.all_seeds) > 1, paired.std_accuracy, null) as std_accuracy,
+    paired.std_accuracy,
     paired.energy_kwh,
     paired.co2_g,
     paired.duration_s,
@@ -190,7 +226,7 @@ select
     paired.opponent_epochs as against_epochs,
     paired.opponent_num_runs as against_num_runs,
     paired.opponent_accuracy as against_accuracy,
-    if(len(other.all_seeds) > 1, paired.opponent_std_accuracy, null) as against_std_accuracy,
+    paired.opponent_std_accuracy as against_std_accuracy,
     paired.opponent_kwh as against_energy_kwh,
     paired.opponent_co2_g as against_co2_g,
     other.all_run_ids as against_run_ids,
@@ -199,13 +235,9 @@ select
     greatest(paired.source, paired.opponent_source) as ratio_source,
     paired.energy_kwh / nullif(paired.opponent_kwh, 0) as energy_ratio,
     paired.co2_g / nullif(paired.opponent_co2_g, 0) as co2_ratio,
-    -- Null where one of them ran once: nobody knows its spread.
-    if(
-        len(named.all_seeds) > 1 and len(other.all_seeds) > 1,
-        abs(paired.accuracy - paired.opponent_accuracy)
-            <= sqrt(paired.std_accuracy ** 2 + paired.opponent_std_accuracy ** 2),
-        null
-    ) as is_within_spread,
+    -- Null where one of them ran under one seed: nobody knows its spread.
+    abs(paired.accuracy - paired.opponent_accuracy)
+        <= sqrt(paired.std_accuracy ** 2 + paired.opponent_std_accuracy ** 2) as is_within_spread,
     paired.num_trained = 1
         and paired.repeat_place = 1
         and (paired.place = 1 or paired.recipe_key = paired.opponent_key) as is_worth_repeating,
