@@ -43,6 +43,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["track", "--help"], {"duckdb", "rich"}),
         (["track", "nowhere"], set()),
         (["estimate", "--help"], {"duckdb", "rich"}),
+        (["report", "--help"], {"duckdb", "rich"}),
+        (["report", "--md", "--store", "nowhere/none.duckdb"], {"filelock"}),
         (["train", "cnn", "--no-such-flag"], {"duckdb", "rich"}),
         (["board", "--store", "nowhere/none.duckdb"], {"filelock"}),
     ],
