@@ -64,7 +64,7 @@ def test_help_shows_the_commands_in_order_and_the_first_steps() -> None:
         for line in done.stdout.partition("Commands:")[2].partition("First")[0].splitlines()
         if line.strip()
     ]
-    assert commands[:3] == ["train", "board", "track"]
+    assert commands[:5] == ["train", "board", "recommend", "report", "track"]
     assert {"doctor", "estimate", "import", "runs"} <= set(commands)
     assert "greenml train cnn --dataset digits" in done.stdout
     assert run().stdout == done.stdout
