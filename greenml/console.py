@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 WIDE = 110
 """From this many columns on, tables show what they leave out on a narrow screen."""
 UNKNOWN = "–"
+SOURCES = {
+    "apportioned": ("÷", "÷ split by time: the meter's reading was too coarse"),
+    "estimated": ("~", "~ estimated by a power model, not measured"),
+    "unknown": ("≥", "≥ the known part: a device could not be read, or a process was killed"),
+}
+"""How a figure of energy is marked, by its source, and what the mark means."""
+SPREAD = "± standard deviation (n - 1) over the n runs of a group; – where one run, or one seed, says nothing of it"
+FRONT = "● on the front: no run has more validation accuracy for less energy"
 MIN_WIDTH = 6
 BLOCKS = "▁▂▃▄▅▆▇█"
 BREAKS = dict.fromkeys(map(ord, "\t\n\v\f\r\u2028\u2029"), " ")
@@ -77,10 +85,15 @@ def agrees(question: str) -> bool:
         return False
 
 
-def print_json(rows: Sequence[Row]) -> None:
-    """One array on stdout; unknown is null, and so is a loss that left the numbers, for which JSON has no word."""
-    text = json.dumps(plain(rows), indent=2, ensure_ascii=False, allow_nan=False)
-    print(UNSAFE.sub(lambda character: f"\\u{ord(character[0]):04x}", text))
+def print_json(rows: Iterable[Row]) -> None:
+    """One array on stdout, a row at a time; unknown is null, and so is a loss that left the numbers, for which JSON has
+    no word."""
+    before = "[\n  "
+    for row in rows:
+        text = json.dumps(plain(row), indent=2, ensure_ascii=False, allow_nan=False).replace("\n", "\n  ")
+        print(before + UNSAFE.sub(lambda character: f"\\u{ord(character[0]):04x}", text), end="")
+        before = ",\n  "
+    print("[]" if before.startswith("[") else "\n]")
 
 
 def plain(value: Any) -> Any:

@@ -36,6 +36,12 @@ class Source(StrEnum):
         return max(sources, key=order.index)
 
 
+def total(*parts: float | None) -> float | None:
+    """The sum; None where a part is unknown: a sum over a gap is no total."""
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
+
+
 def new_run_id() -> str:
     """12 hex digits, globally unique in practice (48 random bits)."""
     return uuid.uuid4().hex[:12]
@@ -175,8 +181,7 @@ class Phase:
     @property
     def joules(self) -> float | None:
         """All components, in joules; None where one of them is unknown."""
-        parts = (self.cpu_j, self.gpu_j, self.ram_j)
-        return None if None in parts else sum(part for part in parts if part is not None)
+        return total(self.cpu_j, self.gpu_j, self.ram_j)
 
     @property
     def source(self) -> Source:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from greenml.records import Source
+from greenml.records import Source, total
 
 if TYPE_CHECKING:
     from greenml.records import Phase
@@ -77,9 +77,3 @@ class Tally:
             *others, (first, _) = self._stretches
             return (*others, (first, phase.error_j))
         return (*self._stretches, (phase.error_j, None))
-
-
-def total(*parts: float | None) -> float | None:
-    """The sum; None where a part is unknown: a sum over a gap is no total."""
-    known = [part for part in parts if part is not None]
-    return sum(known) if len(known) == len(parts) else None

@@ -24,6 +24,11 @@ def kwh(joules: float) -> float:
     return joules / JOULES_PER_KWH
 
 
+def joules_of_kwh(energy_kwh: float) -> float:
+    """Kilowatt-hours -> joules."""
+    return energy_kwh * JOULES_PER_KWH
+
+
 def co2_g(joules: float, intensity_g_per_kwh: float, pue: float = 1.0) -> float:
     """Joules at the device, g CO2e per kWh, power usage effectiveness -> grams of CO2e."""
     return kwh(joules) * pue * intensity_g_per_kwh
@@ -78,11 +83,17 @@ def format_mass(grams: float | None) -> str:
     return format_quantity(grams, MASS)
 
 
+def unit_of(values: Sequence[float], units: Sequence[tuple[float, str]]) -> tuple[float, str]:
+    """The size and name of the one unit that fits the largest of the values in the base unit."""
+    largest = max(map(abs, values), default=0.0)
+    return next((unit for unit in units if largest >= unit[0]), units[-1])
+
+
 def format_alike(values: Sequence[float], units: tuple[tuple[float, str], ...]) -> tuple[list[str], str]:
     """Values in the base unit -> figures in the one unit that fits the largest, as many digits each, and its name."""
-    largest = max(map(abs, values))
-    size, name = next((unit for unit in units if largest >= unit[0]), units[-1])
-    digits = 2 if largest / size < 10 else 1 if largest / size < 100 else 0
+    size, name = unit_of(values, units)
+    largest = max(map(abs, values)) / size
+    digits = 2 if largest < 10 else 1 if largest < 100 else 0
     return [f"{value / size:,.{digits}f}" for value in values], name
 
 

@@ -68,7 +68,8 @@ def fill(path: Path, *, num_runs: int = 10_000, num_epochs: int = 100) -> None:
             ['digits', 'cifar10', 'folder:pets'][1 + i % 3] as dataset,
             started_at + to_minutes(i) as started_at, started_at + to_minutes(i + 1) as ended_at,
             {num_epochs} as best_epoch, 0.5 + random() / 2 as val_accuracy, 0.5 + random() / 2 as test_accuracy,
-    """`num_runs` x `num_epochs` epochs, three phases for each, and recipes of four seeds in grids of 16."""
+            360 as test_count, 200 as test_correct,
+            i % 4 as seed, format('{{:04x}}', i // 12 * 3 + i % 3) as group_hash,
             json_merge_patch(config, json_object(
                 'precision', ['fp32', 'bf16'][1 + i // 12 % 2], 'early_stop', i // 24 % 2 = 1,
                 'batch_size', 32 << (i // 48 % 4), 'lr', 0.001 + i // 192 / 1e4, 'weight_decay', 0.01 + i // 192 / 1e3,

@@ -242,11 +242,8 @@ def records(db: Store) -> list[Stored]:
     return found
 
 
-@pytest.fixture
-def greenml(db: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Greenml:
-    """A command on the store: its exit code, what it printed, and what it said."""
-    monkeypatch.setenv("GREENML_STORE", str(db.path))
-    monkeypatch.setenv("TZ", "UTC")
+def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Greenml:
+    """The command in this process, where the libraries are loaded already: its exit code, stdout and stderr."""
 
     def run(*arguments: str, width: int = 80) -> tuple[int, str, str]:
         monkeypatch.setenv("COLUMNS", str(width))
@@ -258,6 +255,14 @@ def greenml(db: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         return end.value.code, printed.out, printed.err
 
     return run
+
+
+@pytest.fixture
+def greenml(db: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Greenml:
+    """A command on the store."""
+    monkeypatch.setenv("GREENML_STORE", str(db.path))
+    monkeypatch.setenv("TZ", "UTC")
+    return in_process(monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -337,16 +342,9 @@ def replayed(tmp_path, monkeypatch):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch, capsys):
-    """The same command in this process, where the libraries are loaded already: exit code, stdout, stderr."""
+    """A command in a place of its own."""
     for name, value in environment(tmp_path).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            cli.main([*arguments])
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
-
-    return call
+    return in_process(monkeypatch, capsys)

@@ -332,6 +332,18 @@ def test_repeats_are_one_row_with_mean_and_spread(db: Store, greenml: Greenml) -
     assert "repeats" not in greenml("board", "--last", "1")[2]
 
 
+def test_repeats_without_a_rank_still_show_their_energy(db: Store, greenml: Greenml) -> None:
+    repeats(db)
+    for number, run_id in enumerate(("f" * 12, "9" * 12)):
+        record(db, run_id, [0.1], [7200.0], seed=number, group_hash="g3", model="vgg11")
+    code, out, err = greenml("board", "--grouped")
+    assert code == 0
+    assert out.splitlines()[-1].split() == ["–", "vgg11", "fp32", "0", "–", "–", "~2.00", "–", "–", "–", "–"]
+    note = "n 0: no run of the group is ranked; its Wh is the mean of its finished runs"
+    assert note in err.splitlines()
+    assert note not in greenml("board", "--grouped", "--model", "cnn")[2]
+
+
 def test_groups_as_json_and_csv_are_the_view(db: Store, greenml: Greenml, tmp_path: Path) -> None:
     repeats(db)
     code, out, err = greenml("board", "--grouped", "--json")

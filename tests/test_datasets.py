@@ -15,6 +15,7 @@ import tarfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -760,6 +761,21 @@ def test_a_link_to_nowhere_is_named(tmp_path):
 
 def decoded(root):
     return [file.name for file in (root / "cache").iterdir() if file.is_dir()]
+
+
+def test_what_is_decoded_is_found_again_without_a_look_at_an_image(tmp_path, monkeypatch):
+    folder(tmp_path / "f")
+    first = load(f"folder:{tmp_path / 'f'}")[2]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", lambda file: pytest.fail(f"{file} is read again"))
+        again = load(f"folder:{tmp_path / 'f'}")[2]
+    assert again.image_size == first.image_size == 64
+    assert (again.images == first.images).all()
+
+    for file in (tmp_path / "f").rglob("*.jpg"):
+        Image.open(file).resize((32, 32)).save(file)
+    assert load(f"folder:{tmp_path / 'f'}")[2].image_size == 32
 
 
 def test_decoding_ended_by_ctrl_c_leaves_nothing_half_written(tmp_path, monkeypatch):

@@ -191,6 +191,20 @@ def models(wanted):
     return sensor
 
 
+def failing(step):
+    """The same, whose `step` is never answered."""
+
+    def refuse():
+        raise SensorError("CodeCarbon did not answer")
+
+    def opened(wanted):
+        sensor = models(wanted)
+        setattr(sensor, step, refuse)
+        return sensor
+
+    return opened
+
+
 def sources(sensor):
     return {name: str(part.source) for name, part in sensor.components().items()}
 
@@ -215,17 +229,7 @@ OPEN_NVML = nvml.open_counters
 
 def test_a_part_that_fails_takes_no_other_with_it(no_hardware, monkeypatch):
     monkeypatch.setattr(rapl, "open_counters", lambda: FakeRapl({}))
-
-    def silent(wanted):
-        sensor = models(wanted)
-
-        def read():
-            raise SensorError("CodeCarbon did not answer")
-
-        sensor.read = read
-        return sensor
-
-    sensor = MachineSensor("CodeCarbon", silent)
+    sensor = MachineSensor("CodeCarbon", failing("read"))
     sensor.start()
     reading = sensor.read()
 
@@ -285,16 +289,7 @@ def test_a_driver_without_an_answer_is_unknown_and_a_gpu_without_a_counter_is_le
 
 
 def test_a_model_that_does_not_start_leaves_its_components_unknown(no_hardware):
-    def broken(wanted):
-        sensor = models(wanted)
-
-        def start():
-            raise SensorError("CodeCarbon did not answer")
-
-        sensor.start = start
-        return sensor
-
-    sensor = MachineSensor("CodeCarbon", broken)
+    sensor = MachineSensor("CodeCarbon", failing("start"))
     sensor.start()
 
     assert set(sources(sensor).values()) == {"unknown"}

@@ -319,6 +319,22 @@ def test_groups_keep_to_their_data_their_split_and_their_config(db: Store) -> No
     assert (rows[3]["mean_accuracy"], rows[3]["acc_per_kwh"], rows[3]["source"]) == (None, None, "estimated")
 
 
+@pytest.mark.parametrize(("joules", "mean_kwh"), [([3.6e6, 7.2e6], 1.5), ([3.6e6, None], None)], ids=["known", "a gap"])
+def test_a_group_without_a_ranked_run_has_the_energy_of_its_finished_ones(
+    db: Store, joules: list[float | None], mean_kwh: float | None
+) -> None:
+    for seed, (run_id, joule) in enumerate(zip((A, B), joules, strict=True)):
+        record(db, run_id, [0.1], [joule], seed=seed, group_hash="g")
+    db.write([make_run(C, group_hash="g"), make_phase(C, 0, cpu_j=3.6e9), make_end(C, status="failed")])
+    [row] = db.rows("from leaderboard_groups")
+    assert (row["num_ranked"], row["num_unfinished"], row["rank"]) == (0, 1, None)
+    assert (row["mean_energy_kwh"], row["mean_unranked_kwh"]) == (None, mean_kwh)
+
+    record(db, D, [0.9], [3.6e6], seed=3, group_hash="g")
+    [row] = db.rows("from leaderboard_groups")
+    assert (row["num_ranked"], row["mean_energy_kwh"], row["mean_unranked_kwh"]) == (1, 1.0, None)
+
+
 def test_what_was_removed_is_in_no_view(db: Store) -> None:
     record(db, A, [0.9], [1e5])
     record(db, B, [0.9], [2e5], config={"model": "cnn", "epochs": 3, "lr": 0.01})

@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from greenml import __version__, console
-from greenml.cli import board, doctor, estimate, importing, log, rm, runs, share, track, train
+from greenml.cli import board, doctor, estimate, importing, log, recommend, report, rm, runs, share, track, train
 from greenml.errors import GreenMLError, UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ EXAMPLES = """\
 First steps:
   greenml train cnn --dataset digits     train on data that is already here, in seconds
   greenml board                          what every run reached, and what it took
+  greenml recommend                      what to run instead, and on which evidence
+  greenml report                         all of it on one page, to be mailed
   greenml runs show RUN                  everything known about one run
   greenml doctor                         what can be measured here, and why not the rest
   greenml track -- python script.py      any other program under the same meter
@@ -58,6 +60,8 @@ def greenml(
 
 app.command()(train.train)
 app.command()(board.board)
+app.command()(recommend.recommend)
+app.command(epilog=report.EXAMPLES)(report.report)
 app.command(
     context_settings={"allow_interspersed_args": False},  # what follows the program's name is the program's
     epilog=track.EXAMPLES,

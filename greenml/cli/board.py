@@ -24,7 +24,7 @@ from greenml.cli.options import (
     TagOption,
     chosen,
 )
-from greenml.console import UNKNOWN, Column, counted, figure, percentage
+from greenml.console import FRONT, SOURCES, SPREAD, UNKNOWN, Column, counted, figure, percentage
 from greenml.errors import StoreError, UsageError, nearest
 from greenml.units import JOULES_PER_KWH, JOULES_PER_WH, format_duration
 
@@ -65,13 +65,7 @@ ORDER_OF_GROUPS = {
     "model": "model",
     "started": "started_at desc",
 }
-SOURCES = {
-    "apportioned": ("÷", "÷ split by time: the meter's reading was too coarse"),
-    "estimated": ("~", "~ estimated by a power model, not measured"),
-    "unknown": ("≥", "≥ the known part: a device could not be read, or a process was killed"),
-}
-SPREAD = "± standard deviation (n - 1) over the n runs of a group; – where one run, or one seed, says nothing of it"
-FRONT = "● on the front: no run has more validation accuracy for less energy"
+UNRANKED = "n 0: no run of the group is ranked; its Wh is the mean of its finished runs"
 
 
 def board(
@@ -321,7 +315,7 @@ def group_columns(metric: str) -> list[Column]:
         Column("n", lambda row: str(row["num_ranked"])),
         reached(metric, "mean_value", "mean_accuracy"),
         *([Column("±", lambda row: percentage(row["std_accuracy"]))] if has_accuracy else []),
-        Column("Wh", lambda row: energy(row["mean_energy_kwh"], row["source"])),
+        Column("Wh", lambda row: energy(row["mean_energy_kwh"], row["source"], row["mean_unranked_kwh"])),
         Column("±", lambda row: energy(row["std_energy_kwh"], "", digits=2)),
         Column("g CO2e", lambda row: figure(row["mean_co2_g"])),
         Column("±", lambda row: figure(row["std_co2_g"], digits=2), wide=True),
@@ -373,6 +367,7 @@ def some(names: list[str]) -> str:
 def about_groups(rows: list[Row]) -> list[str]:
     """What ± means, and how many runs the means leave out."""
     notes = [SPREAD] if any(row["num_ranked"] for row in rows) else []
+    notes += [UNRANKED] if any(row["mean_unranked_kwh"] is not None for row in rows) else []
     if unranked := sum(row["num_unranked"] for row in rows):
         does = "is unranked and does" if unranked == 1 else "are unranked and do"
         notes.append(f"{counted(unranked, 'run')} of these groups {does} not count: `greenml board --all` says why")

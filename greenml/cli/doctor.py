@@ -13,7 +13,7 @@ from greenml.cli.options import JsonOption, StoreOption
 from greenml.errors import UsageError
 
 if TYPE_CHECKING:
-    from greenml.cli.checkup import Report
+    from greenml.checkup import Report
     from greenml.energy.survey import Finding
 
 MARKS = {"works": "✓", "works with a limit": "!", "does not work": "✗", "not here": "–"}
@@ -36,7 +36,7 @@ def doctor(
     """Say what can be measured here and why the rest cannot, and what a run would store."""
     if math.isnan(seconds):
         raise UsageError("--seconds nan is no number", hint="as in --seconds 5")
-    from greenml.cli import checkup
+    from greenml import checkup
     from greenml.store import Store, resolve_path
 
     report = checkup.look(Store(resolve_path(store)), region=region, seconds=seconds, say=console.say)

@@ -18,7 +18,7 @@ from greenml.console import Column, counted, figure
 from greenml.errors import DataError, GreenMLError, UsageError
 from greenml.exchange import metrics as tables
 from greenml.goals import goal_of, parse
-from greenml.records import Metric, Phase, Run, Source
+from greenml.records import Metric, Phase, Run, Source, total
 from greenml.units import co2_g, kwh
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ COLUMNS = [
     Column("kind", lambda row: row["kind"], right=False, shrinks=True),
     Column("rows", lambda row: f"{row['rows']:,}", wide=True),
     Column("runs", lambda row: f"{len(row['runs']):,}"),
-    Column("Wh", lambda row: energy(total(row, "energy_kwh"), worst(row), total(row, "known_kwh"))),
-    Column("g CO2e", lambda row: figure(total(row, "co2_g"))),
+    Column("Wh", lambda row: energy(of_all(row, "energy_kwh"), worst(row), of_all(row, "known_kwh"))),
+    Column("g CO2e", lambda row: figure(of_all(row, "co2_g"))),
     Column("columns", lambda row: row["columns"] or "", right=False),
     Column("here", lambda row: states(row["runs"]), right=False),
 ]
@@ -434,10 +434,9 @@ def own_export(path: Path, export: str, db: Store, *, dry_run: bool) -> Row:
     }
 
 
-def total(row: Row, name: str) -> float | None:
-    """Over the runs of a file; None where one of them is unknown."""
-    parts = [run[name] for run in row["runs"]]
-    return None if None in parts else sum(parts)
+def of_all(row: Row, name: str) -> float | None:
+    """The total over the runs of a file; None where one of them is unknown."""
+    return total(*(run[name] for run in row["runs"]))
 
 
 def worst(row: Row) -> str:

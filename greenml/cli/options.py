@@ -7,6 +7,42 @@ from typing import Annotated, Any
 
 import typer
 
+from greenml import config as configs
+
+
+def flag(*names: str, help: str, default: str | None = None, metavar: str | None = None) -> Any:
+    """An option that is None unless given, so that a config file comes before the default that its help shows."""
+    shown = default or configs.DEFAULTS.get(names[0].removeprefix("--").replace("-", "_"))
+    return typer.Option(*names, help=f"{help} [{shown}]" if shown is not None else help, metavar=metavar)
+
+
+def region_flag(*, default: str) -> Any:
+    """Whose grid; `default` says what counts where it is not given."""
+    return flag("--region", metavar="CODE", help="Whose grid: IN, IND, IN-TN, US-CA, asia-south1, ...", default=default)
+
+
+def scope_flag(*, whose: str) -> Any:
+    """What is metered, where `whose` share of the machine can be told."""
+    return flag("--scope", metavar="NAME", help=f"machine, or process: the share of {whose}.")
+
+
+PueOption = Annotated[
+    float | None, flag("--pue", metavar="X", help="Power usage effectiveness of the site: multiplies CO2.")
+]
+MeterOption = Annotated[
+    str | None, flag("--meter", metavar="NAME", help="codecarbon, counters (no models) or replay:FILE.")
+]
+TdpOption = Annotated[
+    float | None,
+    flag("--tdp", metavar="WATTS", help="Of the CPU, for the power model.", default="what CodeCarbon lists"),
+]
+SamplingIntervalOption = Annotated[
+    float | None, flag("--sampling-interval", metavar="SECONDS", help="Between two readings of the meter.")
+]
+RequireMeterOption = Annotated[
+    bool | None,
+    typer.Option("--require-meter", help="Exit with 4 where a component cannot be metered.", show_default=False),
+]
 StoreOption = Annotated[
     Path | None,
     typer.Option(

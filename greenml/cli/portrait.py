@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from greenml import console
-from greenml.cli.board import SOURCES
-from greenml.console import UNKNOWN, Column, bars, counted, figure, local, percentage
+from greenml.console import SOURCES, UNKNOWN, Column, bars, counted, figure, local, percentage
 from greenml.units import (
     ENERGY,
     JOULES_PER_KWH,

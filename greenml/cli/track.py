@@ -10,8 +10,17 @@ import typer
 
 from greenml import console
 from greenml.cli import portrait
-from greenml.cli.options import StoreOption
-from greenml.cli.train import flag
+from greenml.cli.options import (
+    MeterOption,
+    PueOption,
+    RequireMeterOption,
+    SamplingIntervalOption,
+    StoreOption,
+    TdpOption,
+    flag,
+    region_flag,
+    scope_flag,
+)
 from greenml.errors import UsageError
 
 METRICS_FILE = Path("metrics.json")
@@ -46,7 +55,7 @@ def track(
     season: Annotated[
         str | None, flag("--season", metavar="TEXT", help="For the record.", default="$GREENML_SEASON, or unknown")
     ] = None,
-    tag: Annotated[
+    tags: Annotated[
         list[str] | None, flag("--tag", metavar="TAG", help="Repeatable.", default="$GREENML_TAGS, with commas")
     ] = None,
     name: Annotated[
@@ -80,35 +89,13 @@ def track(
         str | None,
         typer.Option("--like", metavar="RUN", help="Say that data and split are those of RUN, to be ranked beside it."),
     ] = None,
-    region: Annotated[
-        str | None,
-        flag(
-            "--region",
-            metavar="CODE",
-            help="Whose grid: IN, IND, IN-TN, US-CA, asia-south1, ...",
-            default="$GREENML_REGION, or the world average",
-        ),
-    ] = None,
-    pue: Annotated[
-        float | None, flag("--pue", metavar="X", help="Power usage effectiveness of the site: multiplies CO2.")
-    ] = None,
-    meter: Annotated[
-        str | None, flag("--meter", metavar="NAME", help="codecarbon, counters (no models) or replay:FILE.")
-    ] = None,
-    scope: Annotated[
-        str | None, flag("--scope", metavar="NAME", help="machine, or process: the share of the command.")
-    ] = None,
-    tdp: Annotated[
-        float | None,
-        flag("--tdp", metavar="WATTS", help="Of the CPU, for the power model.", default="what CodeCarbon lists"),
-    ] = None,
-    sampling_interval: Annotated[
-        float | None, flag("--sampling-interval", metavar="SECONDS", help="Between two readings of the meter.")
-    ] = None,
-    require_meter: Annotated[
-        bool | None,
-        typer.Option("--require-meter", help="Exit with 4 where a component cannot be metered.", show_default=False),
-    ] = None,
+    region: Annotated[str | None, region_flag(default="$GREENML_REGION, or the world average")] = None,
+    pue: PueOption = None,
+    meter: MeterOption = None,
+    scope: Annotated[str | None, scope_flag(whose="the command")] = None,
+    tdp: TdpOption = None,
+    sampling_interval: SamplingIntervalOption = None,
+    require_meter: RequireMeterOption = None,
     interval: Annotated[
         str, typer.Option("--interval", metavar="TIME", help="A row at least so often: 1s to 8s.")
     ] = "8s",
@@ -130,27 +117,8 @@ def track(
     commands.refuse_missing(command)
     interval_s = _seconds(interval)
     place = Store(resolve_path(store))
-    given = {
-        "model": model,
-        "dataset": dataset,
-        "season": season,
-        "tags": tag,
-        "name": name,
-        "metric": metric,
-        "num_classes": num_classes,
-        "num_test": num_test,
-        "num_val": num_val,
-        "like": like,
-        "region": region,
-        "pue": pue,
-        "meter": meter,
-        "scope": scope,
-        "tdp": tdp,
-        "sampling_interval": sampling_interval,
-        "require_meter": require_meter,
-    }
     tracker = Tracker(
-        subject.resolve(given, place, default_model=commands.named(command)),
+        subject.resolve(locals(), place, default_model=commands.named(command)),
         place,
         command=environment.command(),
         versions=environment.versions(of=("greenml", "codecarbon")),  # what the program runs on is not ours to know

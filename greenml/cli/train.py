@@ -9,7 +9,18 @@ import typer
 
 from greenml import config as configs
 from greenml import console
-from greenml.cli.options import JsonOption, StoreOption
+from greenml.cli.options import (
+    JsonOption,
+    MeterOption,
+    PueOption,
+    RequireMeterOption,
+    SamplingIntervalOption,
+    StoreOption,
+    TdpOption,
+    flag,
+    region_flag,
+    scope_flag,
+)
 from greenml.errors import UsageError
 from greenml.records import Notice, new_run_id
 from greenml.units import format_flops
@@ -21,12 +32,6 @@ if TYPE_CHECKING:
     from greenml.learn.setup import Setup
     from greenml.records import Intensity
     from greenml.store import Store
-
-
-def flag(*names: str, help: str, default: str | None = None, metavar: str | None = None) -> Any:
-    """An option that is None unless given, so that a config file comes before the default that its help shows."""
-    shown = default or configs.DEFAULTS.get(names[0].removeprefix("--").replace("-", "_"))
-    return typer.Option(*names, help=f"{help} [{shown}]" if shown is not None else help, metavar=metavar)
 
 
 def train(
@@ -104,35 +109,13 @@ def train(
         int | None, flag("--num-threads", metavar="N", help="CPU threads.", default="as PyTorch takes")
     ] = None,
     device: Annotated[str | None, flag("--device", metavar="NAME", help="auto, cpu, cuda or mps.")] = None,
-    region: Annotated[
-        str | None,
-        flag(
-            "--region",
-            metavar="CODE",
-            help="Whose grid: IN, IND, IN-TN, US-CA, asia-south1, ...",
-            default="world average",
-        ),
-    ] = None,
-    pue: Annotated[
-        float | None, flag("--pue", metavar="X", help="Power usage effectiveness of the site: multiplies CO2.")
-    ] = None,
-    meter: Annotated[
-        str | None, flag("--meter", metavar="NAME", help="codecarbon, counters (no models) or replay:FILE.")
-    ] = None,
-    scope: Annotated[
-        str | None, flag("--scope", metavar="NAME", help="machine, or process: the share of this training.")
-    ] = None,
-    tdp: Annotated[
-        float | None,
-        flag("--tdp", metavar="WATTS", help="Of the CPU, for the power model.", default="what CodeCarbon lists"),
-    ] = None,
-    sampling_interval: Annotated[
-        float | None, flag("--sampling-interval", metavar="SECONDS", help="Between two readings of the meter.")
-    ] = None,
-    require_meter: Annotated[
-        bool | None,
-        typer.Option("--require-meter", help="Exit with 4 where a component cannot be metered.", show_default=False),
-    ] = None,
+    region: Annotated[str | None, region_flag(default="world average")] = None,
+    pue: PueOption = None,
+    meter: MeterOption = None,
+    scope: Annotated[str | None, scope_flag(whose="this training")] = None,
+    tdp: TdpOption = None,
+    sampling_interval: SamplingIntervalOption = None,
+    require_meter: RequireMeterOption = None,
     log: Annotated[
         list[str] | None, typer.Option("--log", metavar="NAME", help="mlflow or wandb, beside the store. Repeatable.")
     ] = None,
@@ -191,7 +174,7 @@ def train(
         return
     place.check()
     if repeats > 1:
-        repeating.repeat(place, range(asked.seed, asked.seed + repeats), json=json)
+        repeating.repeat(place, range(asked.seed, asked.seed + repeats), json=json, quiet=quiet)
         return
     job = jobs.Job(run_id=new_run_id(), config=asked, intensity=intensity)
     with place.claim(job.run_id) as folder:

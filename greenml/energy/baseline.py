@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from greenml.energy.meters import open_sensor
 from greenml.energy.sensor import COMPONENTS, SensorError
 from greenml.energy.settings import Settings
-from greenml.records import Source
+from greenml.records import Source, total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,8 +37,7 @@ class Baseline:
     @property
     def watts(self) -> float | None:
         """All of them; None where one is unknown. No counter sees power supply, fans and disks."""
-        known = [part for part in self.parts_w.values() if part is not None]
-        return sum(known) if len(known) == len(self.parts_w) else None
+        return total(*self.parts_w.values())
 
     @property
     def is_idle(self) -> bool:
@@ -93,5 +92,4 @@ def _joules(name: str, reading: Reading) -> float | None:
     """Cumulative; the GPUs come one by one."""
     if name != "gpu" or reading.gpus_j is None:
         return reading.joules.get(name)
-    known = [joules for joules in reading.gpus_j if joules is not None]
-    return sum(known) if len(known) == len(reading.gpus_j) else None
+    return total(*reading.gpus_j)

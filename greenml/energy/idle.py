@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from greenml.records import Source
+from greenml.records import Source, total
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,14 +25,13 @@ def idle_watts(
     present = [name for name, part in components.items() if part.source is not Source.ABSENT]
     if all(parts_w[f"{name}_w"] is None for name in present):
         return None
-    known = [watts for watts in parts_w.values() if watts is not None]
     is_measured = any(_is_counted(components[name]) and parts_w[f"{name}_w"] is not None for name in present)
     modelled = [name for name in present if components[name].idle_w is not None and not _is_counted(components[name])]
     methods = [str(measured["method"])] if measured and is_measured else []
     if modelled:
         methods.append("power models at no load: " + ", ".join(f"{n}: {components[n].method}" for n in modelled))
     return {
-        "watts": sum(known) if len(known) == len(parts_w) else None,
+        "watts": total(*parts_w.values()),
         **parts_w,
         "source": str(Source.ESTIMATED if modelled else Source.MEASURED),
         "method": "; ".join(methods),

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from greenml.energy.sensor import COMPONENTS, Component, Reading, Sensor, SensorError
 from greenml.energy.series import MAX_FAILURES, Mark, Series, difference_j, error_j
-from greenml.records import Source
-from greenml.tally import total
+from greenml.records import Source, total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

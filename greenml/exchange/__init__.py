@@ -3,7 +3,7 @@
 from greenml.exchange.foreign import LIKE, Options, Said, to_records
 from greenml.exchange.own import opened
 from greenml.exchange.survey import File, survey, unique
-from greenml.exchange.writing import write_csv, write_json, write_jsonl, write_store
+from greenml.exchange.writing import write_csv, write_json, write_jsonl, write_parquet, write_store
 
 __all__ = [
     "LIKE",
@@ -17,5 +17,6 @@ __all__ = [
     "write_csv",
     "write_json",
     "write_jsonl",
+    "write_parquet",
     "write_store",
 ]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from greenml.errors import DataError, UsageError
 from greenml.exchange.evidence import CUMULATIVE, PER_ROW, Row, judge
 from greenml.exchange.foreign import COMPONENTS, Foreign, Options, Piece, Reading, Where, country_name, pue_of
-from greenml.records import Source
+from greenml.records import Source, total
 from greenml.units import GRAMS_PER_KG, JOULES_PER_KWH
 
 if TYPE_CHECKING:
@@ -127,12 +127,12 @@ def parse(path: Path, line: int, values: dict[str, str]) -> Row:
             raise DataError(f"{path}, line {line}: {name} is `{text}`", hint="correct it, or take that line out")
         return value
 
-    total, duration_s, kg = number(*ENERGY), number(*DURATION), number("emissions")
-    if total is None or duration_s is None:
+    used_kwh, duration_s, kg = number(*ENERGY), number(*DURATION), number("emissions")
+    if used_kwh is None or duration_s is None:
         raise DataError(f"{path}, line {line}: no energy or no duration", hint="correct it, or take that line out")
     parts = {name: number(f"{name}_energy") for name in COMPONENTS}
     joules = {name: part * JOULES_PER_KWH for name, part in parts.items() if part is not None}
-    joules["total"] = total * JOULES_PER_KWH
+    joules["total"] = used_kwh * JOULES_PER_KWH
     rest = joules["total"] - sum(joules[name] for name in COMPONENTS if name in joules)
     if rest < -1e-6 * joules["total"] or (len(joules) == 4 and rest > 1e-6 * joules["total"]):
         names = " + ".join(f"{name}_energy" for name in COMPONENTS if name in joules)
@@ -206,9 +206,8 @@ def told(
     tool = f"CodeCarbon {last['codecarbon_version']}" if last.get("codecarbon_version") else "CodeCarbon"
     tool = path.name if kind == PLAIN else tool
     counted = rows[-1:] if is_total else rows
-    grams = [row.co2_g for row in counted]
     written_j = sum(row.joules["total"] for row in counted)
-    co2_g = None if None in grams else sum(part for part in grams if part is not None)
+    co2_g = total(*(row.co2_g for row in counted))
     country, place = place_of(last)
     if not options.region and where.country and country and country_name(where.country) != country_name(country):
         raise DataError(

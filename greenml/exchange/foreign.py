@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from greenml import environment, grid
 from greenml.errors import DataError, UsageError
 from greenml.goals import parse
-from greenml.records import Epoch, Intensity, Metric, Phase, Run, RunEnd, Source
+from greenml.records import Epoch, Intensity, Metric, Phase, Run, RunEnd, Source, total
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -91,8 +91,7 @@ class Foreign:
     @property
     def joules(self) -> float | None:
         """All components; None where one is unknown."""
-        parts = [self.sum_of(name) for name in COMPONENTS]
-        return None if None in parts else sum(part for part in parts if part is not None)
+        return total(*map(self.sum_of, COMPONENTS))
 
     @property
     def known_j(self) -> float:
@@ -118,8 +117,7 @@ class Foreign:
         return dataclasses.replace(self, pue=pue or 1.0, pieces=pieces)
 
     def sum_of(self, component: str) -> float | None:
-        parts = [getattr(piece, f"{component}_j") for piece in self.pieces]
-        return None if None in parts else sum(parts)
+        return total(*(getattr(piece, f"{component}_j") for piece in self.pieces))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,9 +319,9 @@ def known(source: Source, joules: float | None) -> Source:
 
 def epochs(run: Foreign, phases: Sequence[Phase], source: Source) -> list[Epoch]:
     """Of pieces that are epochs: what each took. What it learned, no file says."""
-    found, total = [], 0.0 if run.joules is not None else None
+    found, so_far_j = [], 0.0 if run.joules is not None else None
     for phase in phases:
-        total = None if total is None or phase.joules is None else total + phase.joules
+        so_far_j = total(so_far_j, phase.joules)
         if phase.epoch is not None:
             found.append(
                 Epoch(
@@ -342,8 +340,8 @@ def epochs(run: Foreign, phases: Sequence[Phase], source: Source) -> list[Epoch]
                     gpu_j=phase.gpu_j,
                     ram_j=phase.ram_j,
                     energy_j=phase.joules,
-                    energy_total_j=total,
-                    source=source if total is not None else Source.UNKNOWN,
+                    energy_total_j=so_far_j,
+                    source=source if so_far_j is not None else Source.UNKNOWN,
                     energy_source=phase.source,
                     schedule_complete=False,
                 )

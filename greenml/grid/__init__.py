@@ -8,11 +8,15 @@ Two letters are always a country: `CA` is Canada, `IN` India and `DE` Germany; C
 
 from __future__ import annotations
 
+from greenml.errors import UsageError
 from greenml.grid import clouds, factors, iso, regions
+from greenml.grid.factors import Country
+from greenml.grid.factors import of_countries as countries
+from greenml.grid.factors import of_world as world
 from greenml.grid.regions import known_regions
 from greenml.records import Intensity
 
-__all__ = ["known_regions", "resolve"]
+__all__ = ["Country", "cloud_near", "countries", "known_regions", "resolve", "world"]
 
 
 def resolve(region: str | None, *, pue: float = 1.0) -> Intensity:
@@ -40,6 +44,16 @@ def resolve(region: str | None, *, pue: float = 1.0) -> Intensity:
         country=country,
         pue=pue,
     )
+
+
+def cloud_near(region: str | None) -> Intensity | None:
+    """The cloud region in the country of `region` whose own figure is lowest; None where nobody publishes one there."""
+    try:
+        country = None if region is None else regions.find(region).country
+    except UsageError:  # of an imported run, which may call its region anything
+        return None
+    published = {name: row["impact"] for name, row in factors.gcp().items() if row["countryIsoCode"] == country}
+    return resolve(min(published, key=published.__getitem__)) if published else None
 
 
 def _note(asked: str, place: regions.Place, factor: factors.Factor) -> str:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from greenml.config import Augment
 
 CACHE_VERSION = 2
-"""Grows when decoding or resizing changes, so that older caches are not read."""
+"""Grows when decoding, resizing or the choice of a size changes, so that older caches are not read."""
 
 NATIVE_UP_TO_PX = 64
 LARGE_PX = 224
@@ -91,11 +91,11 @@ def decode(root: Path, encoded: Encoded, image_size: int | None) -> Loading:
         ) from None
     try:
         data_hash = yield from _content_hash(cache, encoded)
+        size = image_size or _native_size(root, encoded.train, cache / f"{data_hash}-v{CACHE_VERSION}.size")
     except OSError as error:
         raise DataError(
             f"{error.filename or root}: {error.strerror}", hint="every image file must be readable"
         ) from None
-    size = image_size or _native_size(root, encoded.train)
     folder = cache / f"{data_hash}-{size}px-v{CACHE_VERSION}"
     lock = yield from held(folder.with_suffix(".lock"), "another process is decoding these images: waiting for it")
     with lock:
@@ -140,14 +140,22 @@ def _content_hash(cache: Path, encoded: Encoded) -> Generator[Progress | Notice,
     return text
 
 
-def _native_size(root: Path, shards: list[Shard]) -> int:
-    """The images' own size where it is small and square (judged by the first few), otherwise 224."""
+def _native_size(root: Path, shards: list[Shard], remembered: Path) -> int:
+    """The images' own size where it is small and square (judged by the first few), otherwise 224.
+
+    In `remembered` from then on: for its first few images a shard is read whole, and one of parquet can be large.
+    """
+    if remembered.exists():
+        return int(remembered.read_text())
     every = (_size(data) for shard in shards for data in shard.read())
     sizes = set(islice((size for size in every if size), 16))
     if not sizes:
         raise DataError(f"{root}: none of the images can be read", hint="are these image files?")
     width, height = sizes.pop()
-    return width if not sizes and width == height <= NATIVE_UP_TO_PX else LARGE_PX
+    size = width if not sizes and width == height <= NATIVE_UP_TO_PX else LARGE_PX
+    with whole(remembered, shared=True) as partial:
+        partial.write_text(str(size))
+    return size
 
 
 def _size(data: bytes | NDArray[np.uint8]) -> tuple[int, int] | None:

@@ -52,6 +52,99 @@ PHASES = f"""
     group by run_id, name
     order by run_id, min((segment, seq))
 """
+TOTALS = f"""
+    select
+        count(*) as num_runs,
+        count(distinct contest) as num_contests,
+        count(*) filter (energy_kwh is null) as num_unknown,
+        count(*) filter (overlap_s > 0) as num_overlapping,
+        if(count(*) = count(energy_kwh), sum(energy_kwh), null) as energy_kwh,
+        sum(known_kwh) as known_kwh,
+        if(count(*) = count(co2_g), sum(co2_g), null) as co2_g,
+        -- What is known of the energy, each run at its own place.
+        sum(known_kwh * pue * intensity_g_per_kwh) as known_co2_g,
+        sum(duration_s) as duration_s,
+        max(source) as source,
+        min(started_at) as first_started_at,
+        max(coalesce(ended_at, started_at)) as last_ended_at
+    from leaderboard
+    {OF_THESE}
+"""
+# What both cost while it was found out is paid; every later training with the one and not the other pays it back.
+BREAK_EVEN = """
+    with spent as (
+        select
+            recipe_key,
+            use_recipe_key,
+            unnest(list_distinct(run_ids || use_run_ids)) as run_id
+        from swaps
+        where list_has_any(run_ids || use_run_ids, $1)
+    ),
+    tried as (
+        select
+            recipe_key,
+            use_recipe_key,
+            count(*) as num_tried,
+            -- sum() skips nulls, and a sum over a gap is not a total.
+            if(count(*) = count(energy_kwh), sum(energy_kwh), null) as tried_kwh
+        from spent
+        join leaderboard using (run_id)
+        group by recipe_key, use_recipe_key
+    )
+    select
+        swaps.contest,
+        swaps.dataset,
+        swaps.use_model,
+        swaps.use_precision,
+        swaps.use_epochs,
+        swaps.model,
+        swaps.precision,
+        swaps.epochs,
+        swaps.use_run_ids,
+        swaps.run_ids,
+        tried.num_tried,
+        tried.tried_kwh,
+        swaps.energy_kwh - swaps.use_energy_kwh as saved_kwh,
+        tried.tried_kwh / (swaps.energy_kwh - swaps.use_energy_kwh) as num_trainings,
+        swaps.source
+    from swaps
+    join tried using (recipe_key, use_recipe_key)
+    order by num_trainings nulls last, swaps.recipe_key
+"""
+FACTORS = f"""
+    select
+        region_asked,
+        region_used,
+        intensity_level,
+        intensity_g_per_kwh,
+        intensity_year,
+        pue,
+        intensity_source,
+        count(*) as num_runs
+    from leaderboard
+    {OF_THESE}
+    group by all
+    order by num_runs desc, intensity_g_per_kwh
+"""
+METERS = f"""
+    with shown as materialized (select * from leaderboard {OF_THESE}),
+    parts as (
+        select 'CPU' as component, cpu_source as source, cpu_method as method, cpu_kwh as part_kwh from shown
+        union all
+        select 'GPU', gpu_source, gpu_method, gpu_kwh from shown
+        union all
+        select 'memory', ram_source, ram_method, ram_kwh from shown
+    )
+    select
+        component,
+        coalesce(source, 'unknown') as source,
+        method,
+        count(*) as num_runs,
+        if(count(*) = count(part_kwh), sum(part_kwh), null) as energy_kwh
+    from parts
+    group by component, source, method
+    order by component, num_runs desc, method
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +165,14 @@ class Content:
     marginal: list[Row]
     swaps: list[Row]
     savings: list[Row]
+    break_even: list[Row]
+    """Of every swap: after how many trainings it has paid for the runs that it was found with."""
+    factors: list[Row]
+    """One row per grid intensity that grams were reckoned with."""
+    meters: list[Row]
+    """One row per component and way of knowing its energy."""
+    totals: Row
+    """One row over all these runs."""
     num_left_out: int
     """Runs that were asked for, and are too many for a page."""
 
@@ -92,5 +193,9 @@ def gather(db: Store, run_ids: Sequence[str], *, num_left_out: int = 0) -> Conte
         marginal=db.rows(f"from marginal {OF_THESE} order by run_id, epoch", [ids]),
         swaps=db.rows("from swaps where list_has_any(run_ids, ?) order by contest, energy_ratio", [ids]),
         savings=db.rows("from savings where list_has_any(from_run_ids || to_run_ids, ?) order by contest, key", [ids]),
+        break_even=db.rows(BREAK_EVEN, [ids]),
+        factors=db.rows(FACTORS, [ids]),
+        meters=db.rows(METERS, [ids]),
+        totals=next(iter(db.rows(TOTALS, [ids])), {}),
         num_left_out=num_left_out,
     )

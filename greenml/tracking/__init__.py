@@ -65,29 +65,11 @@ def track(
     from greenml.tracking import subject
     from greenml.tracking.tracker import Tracker
 
-    given = {
-        "model": model,
-        "dataset": dataset,
-        "season": season,
-        "name": name,
-        "tags": [tags] if isinstance(tags, str) else list(tags),
-        "region": region,
-        "pue": pue,
-        "meter": meter,
-        "scope": scope,
-        "tdp": tdp,
-        "sampling_interval": sampling_interval,
-        "require_meter": require_meter,
-        "metric": metric,
-        "num_classes": num_classes,
-        "num_val": num_val,
-        "num_test": num_test,
-        "like": like,
-    }
+    tags = [tags] if isinstance(tags, str) else list(tags)
     # Absolute, as programs change their folder.
     place = Store(resolve_path(Path(store) if store is not None else None).absolute())
     return Tracker(
-        subject.resolve(given, place, default_model=environment.printable(_this_program())),
+        subject.resolve(locals(), place, default_model=environment.printable(_this_program())),
         place,
         command=environment.command(),
         versions=environment.versions(),

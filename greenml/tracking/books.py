@@ -7,8 +7,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from greenml.records import Epoch
-from greenml.tally import Tally, total
+from greenml.records import Epoch, total
+from greenml.tally import Tally
 from greenml.tracking.metrics import columns
 
 if TYPE_CHECKING:

@@ -10,13 +10,9 @@ too, hand over a run: `with greenml.track(...) as run: Trainer(..., callbacks=[G
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from greenml.tracking.loop import Loop
-
-if TYPE_CHECKING:
-    from greenml.tracking.tracker import Tracker
+from greenml.tracking.loop import Listener, when_asked_for
 
 NO_FIGURES = ("epoch", "total_flos", "_runtime", "_per_second", "_preparation_time", "_timestamp")
 """How names end that say nothing of the model."""
@@ -25,21 +21,11 @@ CONSTANT = ("constant", "constant_with_warmup")
 """Schedules of the learning rate under which every epoch is as good as a last one."""
 
 
-def __getattr__(name: str) -> Any:
-    if name == "GreenMLCallback":
-        return _callback()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-@cache
 def _callback() -> type:
     from transformers import TrainerCallback
 
-    class GreenMLCallback(TrainerCallback):
+    class GreenMLCallback(Listener, TrainerCallback):
         """Tells greenml what a Trainer does."""
-
-        def __init__(self, run: Tracker | None = None, **about: Any) -> None:
-            self._loop = Loop(run, about)
 
         def on_train_begin(self, _args: Any, state: Any, _control: Any, model: Any = None, **_: Any) -> None:
             if state.is_world_process_zero:
@@ -94,3 +80,6 @@ def _callback() -> type:
                 )
 
     return GreenMLCallback
+
+
+__getattr__ = when_asked_for(_callback)

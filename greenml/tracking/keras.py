@@ -10,32 +10,17 @@ over a run, also to `evaluate`: `with greenml.track(...) as run: callback = Gree
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from greenml.tracking.loop import Loop
-
-if TYPE_CHECKING:
-    from greenml.tracking.tracker import Tracker
+from greenml.tracking.loop import Listener, when_asked_for
 
 
-def __getattr__(name: str) -> Any:
-    if name == "GreenMLCallback":
-        return _callback()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-@cache
 def _callback() -> type:
     from keras.callbacks import Callback
     from keras.optimizers.schedules import LearningRateSchedule
 
-    class GreenMLCallback(Callback):
+    class GreenMLCallback(Listener, Callback):
         """Tells greenml what `fit` and `evaluate` do."""
-
-        def __init__(self, run: Tracker | None = None, **about: Any) -> None:
-            super().__init__()
-            self._loop = Loop(run, about)
 
         def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
             self._loop.begin(model=self.model.name)
@@ -72,3 +57,6 @@ def _callback() -> type:
                 self._loop.end_epoch(schedule_complete=not scheduled or done == self.params.get("epochs"))
 
     return GreenMLCallback
+
+
+__getattr__ = when_asked_for(_callback)

@@ -11,22 +11,11 @@ over a run: `with greenml.track(...) as run: Trainer(..., callbacks=[GreenMLCall
 from __future__ import annotations
 
 import sys
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from greenml.tracking.loop import Loop
-
-if TYPE_CHECKING:
-    from greenml.tracking.tracker import Tracker
+from greenml.tracking.loop import Listener, when_asked_for
 
 
-def __getattr__(name: str) -> Any:
-    if name == "GreenMLCallback":
-        return _callback()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-@cache
 def _callback() -> type:
     # Two packages hold the same library; the classes of one are strangers to the other.
     if "pytorch_lightning" in sys.modules and "lightning.pytorch" not in sys.modules:
@@ -34,12 +23,8 @@ def _callback() -> type:
     else:
         from lightning.pytorch import Callback
 
-    class GreenMLCallback(Callback):
+    class GreenMLCallback(Listener, Callback):
         """Tells greenml what a Trainer does."""
-
-        def __init__(self, run: Tracker | None = None, **about: Any) -> None:
-            super().__init__()
-            self._loop = Loop(run, about)
 
         def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
             if trainer.is_global_zero:
@@ -85,6 +70,9 @@ def _callback() -> type:
                 self._loop.end_epoch(schedule_complete=not trainer.lr_scheduler_configs or done == trainer.max_epochs)
 
     return GreenMLCallback
+
+
+__getattr__ = when_asked_for(_callback)
 
 
 def _figures(trainer: Any) -> dict[str, Any]:

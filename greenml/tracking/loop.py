@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from greenml.tracking import track
 from greenml.tracking.tracker import PROGRAM
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from greenml.tracking.tracker import Tracker
 
@@ -76,3 +77,23 @@ class Loop:
         if self.run and self._owns:
             self.run.__exit__(type(error) if error else None, error, None)
             self.run = None
+
+
+class Listener:
+    """The head of a callback: it hears of a loop, in a run that is given or one of its own, which is about `about`."""
+
+    def __init__(self, run: Tracker | None = None, **about: Any) -> None:
+        super().__init__()
+        self._loop = Loop(run, about)
+
+
+def when_asked_for(build: Callable[[], type]) -> Callable[[str], Any]:
+    """An adapter's `__getattr__`: its `GreenMLCallback` is built, and its library imported, once somebody asks."""
+    built = cache(build)
+
+    def attribute(name: str) -> Any:
+        if name == "GreenMLCallback":
+            return built()
+        raise AttributeError(f"module {build.__module__!r} has no attribute {name!r}")
+
+    return attribute

@@ -45,6 +45,8 @@ OF_CONFIG = (
     "require_meter",
 )
 """Keys that mean what they mean in a config, and are held to the same bounds."""
+KEYS = (*OF_CONFIG, "season", "metric", "num_classes", "num_val", "num_test", "like")
+"""All that can be said."""
 OF_LIKE = ("data_hash", "split_hash", "num_classes", "majority_share", "num_train", "num_val", "num_test")
 
 
@@ -73,13 +75,13 @@ class Subject:
 def resolve(given: Mapping[str, Any], store: Store, *, default_model: str) -> Subject:
     """What was said -> Subject. Raises UsageError for what makes no sense, and StoreError.
 
-    `given` has keys of `OF_CONFIG`, and `season`, `metric` ("NAME" or "NAME:min"), `num_classes`, `num_val`,
-    `num_test` and `like` (a run with the same data and split); None is not said.
+    `given` has all of `KEYS`, None where nothing was said: `metric` is "NAME" or "NAME:min", `like` a run with the same
+    data and split. What else it has is not looked at.
     """
     from greenml import grid
     from greenml.energy import Settings, survey
 
-    said = _from_environment() | _told(given)
+    said = _from_environment() | _told({key: given[key] for key in KEYS})
     for key, least in (("num_classes", 2), ("num_val", 1), ("num_test", 1)):
         if said.get(key) is not None and said[key] < least:
             raise UsageError(f"{key} is {said[key]}", hint=f"it is {least} at least")

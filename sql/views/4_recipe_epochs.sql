@@ -20,22 +20,21 @@ members as (
 means as (
     select
         counted.recipe_key,
-        last_attempts.epoch,
+        all_epochs.epoch,
         count(*) as num_here,
-        avg(last_attempts.val_accuracy) as mean_accuracy,
-        stddev_samp(last_attempts.val_accuracy) as spread_accuracy,
+        avg(all_epochs.val_accuracy) as mean_accuracy,
+        stddev_samp(all_epochs.val_accuracy) as spread_accuracy,
         -- All seeds look at the same images: more runs are no more images.
-        min(last_attempts.val_count) as num_samples,
+        min(all_epochs.val_count) as num_samples,
         -- avg() skips nulls, and a mean over a gap is not one. Who trained without a joule was not metered.
-        if(
-            count(*) = count(nullif(last_attempts.energy_total_j, 0)), avg(last_attempts.energy_total_j), null
-        ) as mean_j,
-        avg(last_attempts.energy_total_j * counted.site_g_per_kwh) as mean_site_j,
-        max(last_attempts.source) as worst_source
-    from last_attempts
+        if(count(*) = count(nullif(all_epochs.energy_total_j, 0)), avg(all_epochs.energy_total_j), null) as mean_j,
+        avg(all_epochs.energy_total_j * counted.site_g_per_kwh) as mean_site_j,
+        max(all_epochs.source) as worst_source,
+        avg(all_epochs.duration_s) as mean_s
+    from all_epochs
     join counted using (run_key)
-    where last_attempts.schedule_complete and last_attempts.val_accuracy is not null
-    group by counted.recipe_key, last_attempts.epoch
+    where all_epochs.schedule_complete and all_epochs.val_accuracy is not null
+    group by counted.recipe_key, all_epochs.epoch
 )
 select
     members.contest_key,
@@ -49,6 +48,8 @@ select
     kwh(means.mean_j) as energy_kwh,
     if(means.mean_j is null, null, kwh(means.mean_site_j)) as co2_g,
     means.worst_source as source,
+    -- Of this epoch alone: training and validation.
+    means.mean_s as epoch_duration_s,
     clearly_learned(means.mean_accuracy, means.num_samples, members.guessed) as is_learned
 from means
 join members using (recipe_key)

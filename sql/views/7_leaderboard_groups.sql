@@ -5,7 +5,8 @@ with members as (
         *,
         -- A run that nobody can repeat, as it is from before groups, stands alone.
         coalesce(group_hash, run_id) as repeated,
-        unranked is null as counts
+        unranked is null as counts,
+        status not in ('running', 'waiting', 'paused', 'crashed', 'failed') as is_over
     from leaderboard
 ),
 figures as (
@@ -24,7 +25,7 @@ figures as (
         list_distinct(flatten(list(tags))) as all_tags,
         count(*) as total_runs,
         count(*) filter (where counts) as counted_runs,
-        count(*) filter (where status in ('running', 'waiting', 'paused', 'crashed', 'failed')) as unfinished_runs,
+        count(*) filter (where not is_over) as unfinished_runs,
         coalesce(list(seed order by started_at, run_id) filter (seed is not null), []) as all_seeds,
         list(run_id order by started_at, run_id) as all_run_ids,
         max(epochs) as most_epochs,
@@ -38,13 +39,19 @@ figures as (
         max(accuracy) filter (where counts) as most_accuracy,
         avg(energy_kwh) filter (where counts) as average_kwh,
         stddev_samp(energy_kwh) filter (where counts) as spread_kwh,
+        -- Where no run counts, what those took that are over; avg() skips nulls, and a mean over a gap is none.
+        if(
+            not bool_or(counts) and bool_and(energy_kwh is not null) filter (where is_over),
+            avg(energy_kwh) filter (where is_over),
+            null
+        ) as average_unranked_kwh,
         avg(co2_g) filter (where counts) as average_co2_g,
         stddev_samp(co2_g) filter (where counts) as spread_co2_g,
         avg(duration_s) filter (where counts) as average_s,
         -- Runs so short that setting up outweighs them say more together than each alone.
         sum(setup_kwh) / nullif(sum(energy_kwh), 0) as common_setup_share,
         -- Of what the means are made of, where there are means.
-        coalesce(max(source) filter (where counts), max(source)) as worst_source,
+        coalesce(max(source) filter (where counts), max(source) filter (where is_over), max(source)) as worst_source,
         min(started_at) as first_started_at
     from members
     group by contest, repeated
@@ -81,6 +88,7 @@ select
     most_accuracy as max_accuracy,
     average_kwh as mean_energy_kwh,
     spread_kwh as std_energy_kwh,
+    average_unranked_kwh as mean_unranked_kwh,
     average_co2_g as mean_co2_g,
     spread_co2_g as std_co2_g,
     average_s as mean_duration_s,

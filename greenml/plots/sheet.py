@@ -1,0 +1,326 @@
+"""The runs of a page: the same names, colours and units in each of its charts, and each row on it once."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import altair as alt
+
+from greenml.plots.theme import OTHERS, PALETTE, SUBTLE, legible
+from greenml.units import ENERGY, JOULES_PER_KWH, MASS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    Row = Mapping[str, Any]
+
+MAX_RUNS = 100
+"""More lines than this are no picture."""
+MAX_POINTS = 100
+"""Epochs of a run that are drawn; of more, every n-th."""
+MAX_PANELS = 4
+"""Contests (runs of one data set and split) that get a panel of their own."""
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [10, 4], [4, 2])
+PLAIN = ",.6~g"
+"""Figures as they are: the unit stands beside them, and no other prefix."""
+COLUMNS = ("run_id", "epoch", "value", "loss", "energy", "per_point")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """A unit that fits a chart: its name, and what a value in the base unit is multiplied by."""
+
+    name: str
+    factor: float
+
+
+def unit_of(values: Iterable[float | None], units: tuple[tuple[float, str], ...], base: float = 1.0) -> Unit:
+    """The largest unit that the largest value fills; `base` is what one of the values is in the units' own base.
+
+    >>> unit_of([0.0002, None], ENERGY, JOULES_PER_KWH)
+    Unit(name='mWh', factor=1000000.0)
+    """
+    largest = max((abs(value) * base for value in values if value is not None and math.isfinite(value)), default=0.0)
+    size, name = next((unit for unit in units if largest >= unit[0]), units[-1])
+    return Unit(name=name, factor=base / size)
+
+
+def energy_unit(kwh: Iterable[float | None]) -> Unit:
+    """For values in kWh."""
+    return unit_of(kwh, ENERGY, JOULES_PER_KWH)
+
+
+def mass_unit(grams: Iterable[float | None]) -> Unit:
+    """For values in grams."""
+    return unit_of(grams, MASS)
+
+
+def scaled(value: float | None, factor: float = 1.0) -> float | None:
+    """For drawing: seven significant digits are more than a screen has. What is not finite is unknown."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value * factor:.7g}")
+
+
+def inline(rows: Sequence[dict[str, Any]]) -> alt.InlineData:
+    """Rows as they are; equal rows in several charts are one data set of the page."""
+    return alt.InlineData(values=list(rows))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> alt.InlineData:
+    """Run id and numbers as CSV: a third of the bytes of JSON. Unknown is empty, and read as null.
+
+    The first column is text, though it look like a number; users' words stay out of it.
+    """
+    lines = [",".join(columns), *(",".join(map(_cell, row)) for row in rows)]
+    parse = dict.fromkeys(columns[1:], "number") | {columns[0]: "string"}
+    return alt.InlineData(values="\n".join(lines), format=alt.CsvDataFormat(type="csv", parse=parse))
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return f"{value:.7g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """Rows of `leaderboard` (best first), `epochs` and `marginal` as charts draw them."""
+
+    runs: Sequence[Row]
+    epochs: Sequence[Row] = ()
+    marginal: Sequence[Row] = ()
+    kept: Iterable[tuple[str, int | None]] = ()
+    """Run and epoch of points that are drawn though there be too many: marks stand on them."""
+
+    # Who is who
+
+    @cached_property
+    def contests(self) -> list[tuple[str, str]]:
+        """Contest and its name for people, the one with most runs first."""
+        counts = Counter(row["contest"] for row in self.runs)
+        datasets = {row["contest"]: legible(row["dataset"], 40) for row in self.runs}
+        named = Counter(datasets.values())
+        numbered = Counter[str]()
+        titles = []
+        for contest, _ in counts.most_common():
+            name = datasets[contest]
+            numbered[name] += 1
+            titles.append((contest, f"{name} ({numbered[name]}. split)" if named[name] > 1 else name))
+        return titles
+
+    @cached_property
+    def panels(self) -> list[tuple[int, str, Row]]:
+        """Number and title of the contests that are drawn, each with one of its runs."""
+        of = {row["contest"]: row for row in self.runs}
+        return [(i, title, of[contest]) for i, (contest, title) in enumerate(self.contests[:MAX_PANELS])]
+
+    @cached_property
+    def models(self) -> list[str]:
+        return list(dict.fromkeys(str(row["model"]) for row in self.runs))
+
+    @cached_property
+    def _series(self) -> dict[str, str]:
+        """Model -> its place in the legend. Nobody tells more than eight colours apart: the rest is one."""
+        own = self.models if len(self.models) <= len(PALETTE) else self.models[: len(PALETTE) - 1]
+        rest = f"{len(self.models) - len(own)} other models"
+        shown = {model: legible(model, 40) if model in own else rest for model in self.models}
+        # Names that look the same once they are cut stay apart.
+        if len({shown[model] for model in own}) < len(own):
+            shown |= {model: f"{shown[model]} ({i})" for i, model in enumerate(own, 1)}
+        return shown
+
+    @cached_property
+    def colour(self) -> alt.Scale:
+        """The same model has the same colour in every chart."""
+        names = list(dict.fromkeys(self._series.values()))
+        colours = list(PALETTE[: len(names)])
+        if len(self.models) > len(PALETTE):
+            colours[-1] = OTHERS
+        return alt.Scale(domain=names, range=colours)
+
+    @cached_property
+    def precisions(self) -> list[str]:
+        """What people start with comes first: it has the circle and the unbroken line."""
+        named = dict.fromkeys(legible(row["precision"] or "unknown", 20) for row in self.runs)
+        return sorted(named, key=lambda name: name != "fp32")
+
+    @cached_property
+    def shape(self) -> alt.Scale:
+        return alt.Scale(domain=self.precisions, range=[SHAPES[i % len(SHAPES)] for i in range(len(self.precisions))])
+
+    @cached_property
+    def dash(self) -> alt.Scale:
+        return alt.Scale(domain=self.precisions, range=[DASHES[i % len(DASHES)] for i in range(len(self.precisions))])
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """Run id -> a name for people, no two alike."""
+        return run_labels(self.runs)
+
+    # Units
+
+    @cached_property
+    def energy(self) -> Unit:
+        """Of every run's whole energy, and of what its epochs added up to."""
+        return energy_unit([row["energy_kwh"] for row in self.runs])
+
+    @cached_property
+    def mass(self) -> Unit:
+        return mass_unit([row["co2_g"] for row in self.runs])
+
+    @cached_property
+    def per_point(self) -> Unit:
+        wh = [row["wh_per_point"] for row in self.marginal]
+        return energy_unit(None if value is None else value / 1000 for value in wh)
+
+    # What is drawn
+
+    @cached_property
+    def run_rows(self) -> list[dict[str, Any]]:
+        order = {contest: i for i, (contest, _) in enumerate(self.contests)}
+        return [
+            {
+                "run_id": row["run_id"],
+                "run": self.labels[row["run_id"]],
+                "place": place,
+                "contest": order[row["contest"]],
+                "model": self._series[str(row["model"])],
+                "name": legible(row["model"], 60),
+                "precision": legible(row["precision"] or "unknown", 20),
+                "epochs": row["epochs"],
+                "accuracy": scaled(row["accuracy"]),
+                "energy": scaled(row["energy_kwh"], self.energy.factor),
+                "kwh": scaled(row["energy_kwh"]),
+                "grams": scaled(row["co2_g"], self.mass.factor),
+                "g_per_kwh": scaled(row["intensity_g_per_kwh"]),
+                "pue": scaled(row["pue"]),
+                "region": legible(row["region_used"] or "unknown", 40),
+                "country": row["country"],
+            }
+            for place, row in enumerate(self.runs, 1)
+        ]
+
+    @cached_property
+    def run_data(self) -> alt.InlineData:
+        """One row per run: what every chart may look up by `run_id`."""
+        return inline(self.run_rows)
+
+    @cached_property
+    def epoch_data(self) -> alt.InlineData:
+        """One row per epoch drawn: validation value and loss, cumulative energy, energy per point gained."""
+        factor, per_point = self.energy.factor, self.per_point.factor
+        prices = {(row["run_id"], row["epoch"]): row["wh_per_point"] for row in self.marginal}
+        rows = []
+        for row in self.drawn_epochs:
+            price = prices.get((row["run_id"], row["epoch"]))
+            rows.append(
+                (
+                    row["run_id"],
+                    row["epoch"],
+                    row["value"],
+                    row["val_loss"],
+                    None if row["energy_total_j"] is None else row["energy_total_j"] / JOULES_PER_KWH * factor,
+                    None if price is None else price / 1000 * per_point,
+                )
+            )
+        return table(COLUMNS, rows)
+
+    @cached_property
+    def drawn_epochs(self) -> list[Row]:
+        """Of at most MAX_RUNS runs every n-th epoch, and those that marks stand on."""
+        runs = {row["run_id"]: row["best_epoch"] for row in self.runs[:MAX_RUNS]}
+        last: dict[str, int] = {}
+        for row in self.epochs:
+            last[row["run_id"]] = max(row["epoch"], last.get(row["run_id"], 0))
+        steps = {run_id: math.ceil(epoch / MAX_POINTS) for run_id, epoch in last.items()}
+        kept = {*self.kept, *runs.items(), *last.items()}
+        return [
+            row
+            for row in self.epochs
+            if row["run_id"] in runs
+            and ((row["epoch"] - 1) % steps[row["run_id"]] == 0 or (row["run_id"], row["epoch"]) in kept)
+        ]
+
+    @property
+    def is_thinned(self) -> bool:
+        """Whether a run has more epochs than are drawn of it."""
+        return any(row["epoch"] > MAX_POINTS for row in self.epochs)
+
+    def lookup(self, *fields: str) -> alt.LookupData:
+        """What a chart of epochs wants to know of their run."""
+        return alt.LookupData(data=self.run_data, key="run_id", fields=list(fields))
+
+    # Encodings
+
+    def coloured(self, **how: Any) -> alt.Color:
+        """By model; a legend where there is more than one."""
+        if len(self.models) < 2:
+            how["legend"] = None
+        return alt.Color("model:N", scale=self.colour, **how)
+
+    def shaped(self) -> alt.Shape:
+        """Points by precision; a legend where there is more than one."""
+        return alt.Shape("precision:N", scale=self.shape, legend=self._of_precision("fill"))
+
+    def dashed(self) -> alt.StrokeDash:
+        """Lines by precision."""
+        return alt.StrokeDash("precision:N", scale=self.dash, legend=self._of_precision("stroke"))
+
+    def _of_precision(self, symbol: str) -> alt.Legend | None:
+        if len(self.precisions) < 2:
+            return None
+        if symbol == "stroke":
+            return alt.Legend(symbolType="stroke", symbolStrokeColor=SUBTLE, symbolStrokeWidth=2, symbolSize=300)
+        return alt.Legend(symbolFillColor=SUBTLE, symbolStrokeWidth=0)
+
+
+def run_labels(runs: Sequence[Row]) -> dict[str, str]:
+    """Run id -> "cnn, bf16 (4728)": with as much of the id as tells the runs apart."""
+    ids = [row["run_id"] for row in runs]
+    digits = next((n for n in range(4, 12) if len({run_id[:n] for run_id in ids}) == len(set(ids))), 12)
+    return {
+        row["run_id"]: ", ".join(filter(None, [legible(row["model"], 24), legible(row["precision"] or "", 12)]))
+        + f" ({row['run_id'][:digits]})"
+        for row in runs
+    }
+
+
+def is_percent(run: Row) -> bool:
+    """Whether the contest of this run is judged by an accuracy."""
+    return bool(run["metric"] == "accuracy")
+
+
+def value_axis(run: Row) -> tuple[str, dict[str, Any]]:
+    """Title and options of the axis on which validation is drawn."""
+    if is_percent(run):
+        return "validation accuracy", {"format": "%"}
+    return f"validation {legible(run['metric'], 30)}", {"format": "~g"}
+
+
+def amount(field: str, title: str, values: Iterable[float | None], **axis: Any) -> dict[str, Any]:
+    """How an axis of amounts is drawn: logarithmic where they span more than a factor of ten, then with few lines."""
+    known = [value for value in values if value is not None and value > 0]
+    how: dict[str, Any] = {"title": title, "format": PLAIN, "tickCount": 6} | axis
+    if known and max(known) > 10 * min(known):
+        low, high = min(known) / 1.15, max(known) * 1.15
+        scale = alt.Scale(type="log", domain=[scaled(low), scaled(high)])
+        how["values"] = _marks_of_log(low, high)
+        del how["tickCount"]
+    else:
+        scale = alt.Scale(zero=False, padding=12)
+    return {"shorthand": f"{field}:Q", "scale": scale, "axis": alt.Axis(**how)}
+
+
+def _marks_of_log(low: float, high: float) -> list[float]:
+    """1, 2, 5, 10, ... over few powers of ten; over many, each or every n-th of them."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    digits = (1, 2, 5) if last - first <= 4 else (1,)
+    step = math.ceil((last - first) / 8)
+    marks = (float(f"{digit}e{power}") for power in range(first, last + 1, step) for digit in digits)
+    return [mark for mark in marks if low <= mark <= high]

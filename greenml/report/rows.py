@@ -1,0 +1,165 @@
+"""The rows that a report hands over as they are, for other programs: of any number of runs, some runs at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from greenml.store import Store
+
+    Row = dict[str, Any]
+
+OF_THESE = "run_id in (select unnest($1))"
+BOARD = """
+    from (
+        select
+            leaderboard.*,
+            runs.num_parameters,
+            runs.flops_per_sample
+        from leaderboard
+        join runs using (run_id)
+    ) as board
+"""
+BEST_FIRST = "order by rank nulls last, started_at desc, run_id"
+VIEWS = {
+    "leaderboard": f"{BOARD} where {OF_THESE} order by contest, rank nulls last, started_at, run_id",
+    "leaderboard_groups": """
+        from leaderboard_groups where list_has_any(run_ids, $1) order by contest, rank nulls last, started_at, run_ids
+    """,
+    "epochs": f"select * exclude (run_key) from epochs where {OF_THESE} order by run_id, epoch",
+    "phases": f"select * exclude (run_key) from phases where {OF_THESE} order by run_id, segment, seq",
+    "pareto_front": f"""
+        select * exclude (run_key) from pareto_front where {OF_THESE} order by contest, energy_kwh, run_id, epoch
+    """,
+    "optimal_epoch": f"from optimal_epoch where {OF_THESE} order by run_id",
+    "swaps": """
+        select * exclude (use_recipe_key, recipe_key)
+        from swaps
+        where list_has_any(run_ids, $1) or list_has_any(use_run_ids, $1)
+        order by contest, energy_ratio, recipe_key
+    """,
+    "savings": """
+        from savings
+        where list_has_any(from_run_ids || to_run_ids, $1)
+        order by contest, key, model, from_run_ids, to_run_ids
+    """,
+    "marginal": f"from marginal where {OF_THESE} order by run_id, epoch",
+}
+"""One query a view, on the run ids bound first."""
+TOGETHER = """
+            sum(duration_s) as total_s,
+            sum(coalesce(energy_kwh, known_kwh)) as total_known_kwh,
+            sum(coalesce(energy_kwh, known_kwh) * pue * intensity_g_per_kwh) as total_known_co2_g,
+            count(*) filter (energy_kwh is null) as num_unknown,
+            count(*) filter (overlap_s > 0) as num_overlapping,
+            max(source) as worst_source
+"""
+LONG = {"epochs", "phases", "marginal"}
+"""Views with many rows a run, and none that takes more runs than one."""
+RUNS_AT_ONCE = 500
+"""Of a long view: 500 runs of 100 epochs are 150,000 phases, and 0.3 GB as Python holds them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One view of the store, of certain runs."""
+
+    name: str
+    types: dict[str, str]
+    """Its columns in order, and what DuckDB calls their types."""
+    parts: Iterator[list[Row]]
+    """Its rows, read as they are asked for."""
+
+
+def views(db: Store, run_ids: Sequence[str]) -> Iterator[View]:
+    """Every view that is handed over, with all its rows of these runs."""
+    for name, sql in VIEWS.items():
+        described = db.rows(f"describe {sql}", [[]])
+        types = {row["column_name"]: row["column_type"] for row in described}
+        yield View(name=name, types=types, parts=_parts(db, name, run_ids))
+
+
+def _parts(db: Store, name: str, run_ids: Sequence[str]) -> Iterator[list[Row]]:
+    # By id, as the rows of a part are: together they are sorted, too.
+    ids = sorted(run_ids)
+    size = RUNS_AT_ONCE if name in LONG else max(1, len(ids))
+    for start in range(0, len(ids), size):
+        yield db.rows(VIEWS[name], [ids[start : start + size]])
+
+
+def board(db: Store) -> list[Row]:
+    """All runs, ranked or not: the best first, and of those without a rank the newest."""
+    return db.rows(f"{BOARD} {BEST_FIRST}")
+
+
+def top(db: Store, num_runs: int, num_contests: int) -> list[Row]:
+    """The best runs of each of the newest contests, the newest contest first; all with a test accuracy."""
+    sql = f"""
+        with reached as ({BOARD} where accuracy is not null),
+        placed as (
+            select
+                *,
+                max(started_at) over (partition by contest) as _newest,
+                row_number() over (partition by contest {BEST_FIRST}) as _place
+            from reached
+        )
+        select * exclude (_newest, _place)
+        from placed
+        qualify _place <= $1 and dense_rank() over (order by _newest desc, contest) <= $2
+        order by _newest desc, contest, _place
+    """
+    return db.rows(sql, [num_runs, num_contests])
+
+
+def best(db: Store, run_ids: Sequence[str], limit: int) -> list[str]:
+    """The best `limit` of these runs: by rank, then the newest that have none."""
+    rows = db.rows(f"select run_id from leaderboard where {OF_THESE} {BEST_FIRST} limit $2", [list(run_ids), limit])
+    return [row["run_id"] for row in rows]
+
+
+def low_carbon(db: Store, run_ids: Sequence[str], most_g: float) -> list[Row]:
+    """Ranked runs that took at most so many grams of CO2e, the most accurate on validation first."""
+    sql = f"""
+        {BOARD}
+        where {OF_THESE} and unranked is null and metric = 'accuracy' and co2_g <= $2
+        order by contest, val_accuracy desc nulls last, co2_g, run_id
+    """
+    return db.rows(sql, [list(run_ids), most_g])
+
+
+def contests(db: Store, run_ids: Sequence[str]) -> list[Row]:
+    """One row per contest: how many runs it has, its best ones by two measures, and what all of them took."""
+    sql = f"""
+        select
+            contest,
+            min(dataset) as first_dataset,
+            any_value(metric) as common_metric,
+            any_value(goal) as common_goal,
+            count(*) as num_runs,
+            count(rank) as num_ranked,
+            {TOGETHER},
+            first(leaderboard order by rank, started_at, run_id) filter (rank is not null) as thriftiest,
+            first(leaderboard order by val_accuracy desc, energy_kwh, run_id)
+                filter (rank is not null and val_accuracy is not null) as most_accurate
+        from leaderboard
+        where {OF_THESE}
+        group by contest
+        order by first_dataset, contest
+    """
+    return db.rows(sql, [list(run_ids)])
+
+
+def all_of_contest(db: Store, contest: str) -> Row:
+    """What all runs of a contest took together; what was never metered, or replayed, took nothing here."""
+    sql = f"""
+        select
+            count(*) as num_runs,
+            {TOGETHER}
+        from leaderboard
+        where contest = ? and kind <> 'estimate' and unranked is distinct from 'replayed power'
+    """
+    [row] = db.rows(sql, [contest])
+    return row

@@ -1,0 +1,434 @@
+"""The tables of the page: what is shown of a row, and beside it the very number that the view answered."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from greenml.console import FRONT, SOURCES, SPREAD, UNKNOWN, counted, figure, local, percentage
+from greenml.units import ENERGY, MASS, format_duration, kwh, unit_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from greenml.report.content import Content
+
+    Row = dict[str, Any]
+
+ENERGY_KWH = tuple((kwh(size), name) for size, name in ENERGY)
+"""As the views answer it."""
+POINTS = 100
+"""Percentage points of a fraction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its head, the column of the view behind it, and what is shown of a row."""
+
+    head: str
+    field: str
+    show: Callable[[Row], str]
+    is_number: bool = True
+    is_code: bool = False
+    hint: str = ""
+    """What the head stands for, where it is short."""
+    first: str = "descending"
+    """How the first click sorts it: the best first."""
+    is_known: Callable[[Row], bool] = lambda _: True
+    """Whether the number of the view is what is shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    text: str
+    value: Any
+    """The exact number or text of the view; None where it is unknown, or not shown."""
+    is_number: bool
+    is_code: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    cells: list[Cell]
+    run_id: str | None
+    model: str | None
+    is_minor: bool
+    """Unranked, shown paler."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows of one view, drawn."""
+
+    name: str
+    view: str
+    title: str
+    columns: list[Column]
+    lines: list[Line]
+    notes: list[str]
+    sorted_by: str | None = None
+
+
+def draw(
+    name: str,
+    view: str,
+    title: str,
+    columns: Iterable[Column | None],
+    rows: Sequence[Row],
+    *,
+    notes: Iterable[str] = (),
+    sorted_by: str | None = None,
+) -> Table:
+    """Rows as they are, in their order; columns that are None do not apply."""
+    applied = [column for column in columns if column]
+    lines = [
+        Line(
+            cells=[cell(column, row) for column in applied],
+            run_id=row.get("run_id"),
+            model=row.get("model"),
+            is_minor="unranked" in row and row["unranked"] is not None,
+        )
+        for row in rows
+    ]
+    said = [*notes, *legends(rows)]
+    return Table(name=name, view=view, title=title, columns=applied, lines=lines, notes=said, sorted_by=sorted_by)
+
+
+def cell(column: Column, row: Row) -> Cell:
+    value = row[column.field] if column.is_known(row) else None
+    return Cell(text=column.show(row), value=value, is_number=column.is_number, is_code=column.is_code)
+
+
+def legends(rows: Iterable[Row]) -> list[str]:
+    """Of the marks of sources that these rows wear."""
+    sources = {row.get("source") for row in rows}
+    return [legend for source, (_, legend) in SOURCES.items() if source in sources]
+
+
+def mark(source: str | None) -> str:
+    return SOURCES.get(source or "", ("", ""))[0]
+
+
+# Columns of many tables
+
+
+def words(head: str, field: str) -> Column:
+    """Text as it is in the row."""
+    return Column(head, field, lambda row: str(row[field] or UNKNOWN), is_number=False, first="ascending")
+
+
+def count(head: str, field: str) -> Column:
+    return Column(head, field, lambda row: whole(row[field]), first="ascending")
+
+
+def whole(value: float | None) -> str:
+    """A count; a mean of counts with its decimals."""
+    return UNKNOWN if value is None else f"{value:,.0f}" if value == int(value) else figure(value)
+
+
+def share(head: str, field: str, hint: str = "") -> Column:
+    """A fraction as a percentage."""
+    return Column(head, field, lambda row: percentage(row[field]), hint=hint)
+
+
+def points(head: str, field: str) -> Column:
+    """A difference between fractions, in percentage points, with its sign."""
+    return Column(
+        head, field, lambda row: UNKNOWN if row[field] is None else f"{POINTS * row[field]:+.1f}", hint="points"
+    )
+
+
+def quantity(
+    head: str, field: str, rows: Sequence[Row], units: Sequence[tuple[float, str]], *, known: str | None = None
+) -> Column:
+    """An energy or a mass, the whole column in the one unit that fits its largest value, marked with its source.
+
+    Where the sum is unknown and its known part is not, that part is shown, behind a ≥.
+    """
+    values = [row[field] if row[field] is not None or known is None else row[known] for row in rows]
+    size, unit = unit_of([value for value in values if value is not None], units)
+
+    def show(row: Row) -> str:
+        if row[field] is not None:
+            return mark(row.get("source")) + figure(row[field] / size)
+        if known and row[known]:
+            return mark("unknown") + figure(row[known] / size)
+        return "unknown"
+
+    return Column(f"{head} ({unit})", field, show, first="ascending")
+
+
+def spread(field: str, rows: Sequence[Row], units: Sequence[tuple[float, str]], of: str) -> Column:
+    """A standard deviation, in the unit of the column of means before it."""
+    size, _ = unit_of([row[of] for row in rows if row[of] is not None], units)
+    return Column("±", field, lambda row: UNKNOWN if row[field] is None else figure(row[field] / size, 2), hint=SPREAD)
+
+
+def runs_of(head: str, field: str) -> Column:
+    """The first digits of the ids, as every command accepts them."""
+    return Column(head, field, lambda row: ", ".join(run_id[:8] for run_id in row[field]), is_number=False)
+
+
+def ratio(head: str, field: str, hint: str = "") -> Column:
+    """A share of what the other took, as a percentage."""
+    return Column(
+        head,
+        field,
+        lambda row: UNKNOWN if row[field] is None else f"{POINTS * row[field]:.0f} %",
+        hint=hint,
+        first="ascending",
+    )
+
+
+def training(model: str, precision: str, epochs: str) -> Callable[[Row], str]:
+    """ "resnet18 (bf16), 100 epochs"."""
+    return lambda row: (
+        row[model]
+        + (f" ({row[precision]})" if row[precision] else "")
+        + (f", {whole(row[epochs])} epochs" if row[epochs] != 1 else ", 1 epoch")
+    )
+
+
+# The tables
+
+
+def leaderboards(content: Content) -> list[Table]:
+    """One a contest: only its runs can be compared."""
+    contests = [list(rows) for _, rows in itertools.groupby(content.runs, lambda row: row["contest"])]
+    titles = titles_of([rows[0] for rows in contests])
+    return [
+        leaderboard(f"leaderboard-{i}", title, rows)
+        for i, (title, rows) in enumerate(zip(titles, contests, strict=True), 1)
+    ]
+
+
+def titles_of(firsts: Sequence[Row]) -> list[str]:
+    """The data set of each contest; what tells two on one data set apart, where there are two."""
+    titles = [title_of(row) for row in firsts]
+    return [
+        title
+        if titles.count(title) == 1
+        else f"{title} (data {(row['data_hash'] or 'not given')[:6]}, split {(row['split_hash'] or 'not given')[:6]})"
+        for title, row in zip(titles, firsts, strict=True)
+    ]
+
+
+def title_of(row: Row) -> str:
+    better = "less" if row["goal"] == "min" else "more"
+    judged = "" if row["metric"] == "accuracy" else f", by {row['metric']}: {better} is better"
+    scope = ", metered as the share of its processes" if row["scope"] == "process" else ""
+    return f"{row['dataset']}{judged}{scope}"
+
+
+def leaderboard(name: str, title: str, rows: Sequence[Row]) -> Table:
+    metric = rows[0]["metric"]
+    has_accuracy = metric == "accuracy"
+    notes = [FRONT] if any(row["on_front"] for row in rows) else []
+    if not has_accuracy:
+        notes.append(f"{metric} is sorted, not ranked: only accuracy is ranked per kWh")
+    columns = [
+        Column(
+            "#", "rank", lambda row: str(row["rank"] or UNKNOWN), hint="rank by accuracy per kWh", first="ascending"
+        ),
+        Column("front", "on_front", lambda row: "●" if row["on_front"] else "", is_number=False, hint=FRONT),
+        words("model", "model"),
+        words("name", "name") if any(row["name"] for row in rows) else None,
+        Column("run", "run_id", lambda row: row["run_id"][:8], is_number=False, first="ascending"),
+        words("precision", "precision"),
+        count("epochs", "epochs"),
+        share("val. %", "val_accuracy", "on the validation split: what choices are made by") if has_accuracy else None,
+        share("test %", "accuracy", "on the test split, read once, at the end")
+        if has_accuracy
+        else Column(metric, "value", lambda row: figure(row["value"])),
+        quantity("energy", "energy_kwh", rows, ENERGY_KWH, known="known_kwh"),
+        quantity("CO2e", "co2_g", rows, MASS),
+        Column(
+            "time",
+            "duration_s",
+            lambda row: UNKNOWN if row["duration_s"] is None else format_duration(row["duration_s"]),
+            first="ascending",
+        ),
+        Column(
+            "acc/kWh",
+            "acc_per_kwh",
+            lambda row: figure(row["acc_per_kwh"] if row["rank"] else None),
+            hint="percentage points of test accuracy per kWh; only of ranked runs",
+            is_known=lambda row: row["rank"] is not None,
+        )
+        if has_accuracy
+        else None,
+        Column("not ranked because", "unranked", lambda row: row["unranked"] or "", is_number=False, first="ascending")
+        if any(row["unranked"] for row in rows)
+        else None,
+    ]
+    return draw(name, "leaderboard", title, columns, rows, notes=notes, sorted_by="rank")
+
+
+def groups(rows: Sequence[Row]) -> Table | None:
+    """Mean and spread over the seeds of one config."""
+    if not rows:
+        return None
+    columns = [
+        words("model", "model"),
+        words("data set", "dataset"),
+        words("precision", "precision"),
+        count("epochs", "max_epochs"),
+        Column("n", "num_ranked", lambda row: str(row["num_ranked"]), hint="runs that the means are made of"),
+        share("test %", "mean_accuracy"),
+        Column("±", "std_accuracy", lambda row: percentage(row["std_accuracy"]), hint=SPREAD),
+        quantity("energy", "mean_energy_kwh", rows, ENERGY_KWH),
+        spread("std_energy_kwh", rows, ENERGY_KWH, "mean_energy_kwh"),
+        quantity("CO2e", "mean_co2_g", rows, MASS),
+        spread("std_co2_g", rows, MASS, "mean_co2_g"),
+        Column("acc/kWh", "acc_per_kwh", lambda row: figure(row["acc_per_kwh"])),
+        runs_of("runs", "run_ids"),
+    ]
+    return draw("groups", "leaderboard_groups", "Groups of repeats", columns, rows, notes=[SPREAD])
+
+
+def swaps(rows: Sequence[Row]) -> Table | None:
+    """Use A for n epochs instead of B for m."""
+    if not rows:
+        return None
+    columns = [
+        Column("use", "use_model", training("use_model", "use_precision", "use_epochs"), is_number=False),
+        Column("instead of", "model", training("model", "precision", "epochs"), is_number=False),
+        share("val. %", "use_accuracy", "mean over the runs of the first"),
+        share("instead of", "accuracy", "mean over the runs of the second"),
+        points("difference", "accuracy_difference"),
+        Column("within the spread", "is_within_spread", in_spread, is_number=False),
+        ratio("energy", "energy_ratio", "of what the second took"),
+        ratio("CO2e", "co2_ratio", "of what the second took"),
+        Column("n", "use_num_runs", lambda row: f"{row['use_num_runs']} / {row['num_runs']}", hint="runs of each"),
+        runs_of("runs", "use_run_ids"),
+        runs_of("against", "run_ids"),
+    ]
+    notes = [
+        "accuracy on validation, mean over seeds; hindsight: that so many epochs are enough was known only afterwards",
+        "difference in percentage points; – where one of both ran under one seed only: nobody knows the spread",
+    ]
+    return draw("swaps", "swaps", "Use this instead", columns, rows, notes=notes)
+
+
+def in_spread(row: Row) -> str:
+    known = row["is_within_spread"]
+    return UNKNOWN if known is None else "yes" if known else "no"
+
+
+def savings(rows: Sequence[Row]) -> Table | None:
+    """What one key of the config saved."""
+    if not rows:
+        return None
+    columns = [
+        words("model", "model"),
+        Column(
+            "change",
+            "key",
+            lambda row: f"{row['key']}: {row['from_value']} → {row['to_value']}",
+            is_number=False,
+            first="ascending",
+        ),
+        Column("pairs", "num_pairs", lambda row: str(row["num_pairs"]), hint="pairs of runs under the same seed"),
+        points("val. accuracy", "accuracy_difference"),
+        Column(
+            "±",
+            "std_accuracy_difference",
+            lambda row: percentage(row["std_accuracy_difference"]),
+            hint="standard deviation over the pairs",
+        ),
+        ratio("energy", "energy_ratio", "of what it was before the change"),
+        Column(
+            "±",
+            "std_energy_ratio",
+            lambda row: UNKNOWN if row["std_energy_ratio"] is None else f"{POINTS * row['std_energy_ratio']:.1f}",
+            hint="standard deviation over the pairs, in percentage points",
+        ),
+        ratio("CO2e", "co2_ratio", "of what it was before the change"),
+        Column("speed-up", "speed_up", lambda row: f"{figure(row['speed_up'])} x", hint="of an epoch"),
+        ratio("fewer epochs", "epoch_reduction"),
+        runs_of("from", "from_run_ids"),
+        runs_of("to", "to_run_ids"),
+    ]
+    notes = [
+        "pairs of runs under one seed whose configs differ in this key alone; – where one pair says nothing of spread"
+    ]
+    return draw("savings", "savings", "What one change saved", columns, rows, notes=notes)
+
+
+def break_even(rows: Sequence[Row]) -> Table | None:
+    """After how many trainings a swap has paid for finding it."""
+    if not rows:
+        return None
+    columns = [
+        Column("use", "use_model", training("use_model", "use_precision", "use_epochs"), is_number=False),
+        Column("instead of", "model", training("model", "precision", "epochs"), is_number=False),
+        quantity("finding it took", "tried_kwh", rows, ENERGY_KWH),
+        Column("runs", "num_tried", lambda row: str(row["num_tried"])),
+        quantity("saves a training", "saved_kwh", rows, ENERGY_KWH),
+        Column("even after", "num_trainings", trainings, first="ascending"),
+    ]
+    notes = ["what all runs of both took, over what one training less of the second and one more of the first saves"]
+    return draw("break-even", "break_even", "Break-even", columns, rows, notes=notes)
+
+
+def trainings(row: Row) -> str:
+    value = row["num_trainings"]
+    return "unknown" if value is None else f"{figure(value)} trainings"
+
+
+def factors(content: Content) -> Table | None:
+    """Where grams come from: one row for each intensity that was used."""
+    if not content.factors:
+        return None
+    columns = [
+        Column("region asked", "region_asked", lambda row: row["region_asked"] or "none given", is_number=False),
+        words("region used", "region_used"),
+        words("level", "intensity_level"),
+        Column("g CO2e/kWh", "intensity_g_per_kwh", lambda row: figure(row["intensity_g_per_kwh"])),
+        Column("year", "intensity_year", lambda row: str(row["intensity_year"] or UNKNOWN)),
+        Column("PUE", "pue", lambda row: figure(row["pue"])),
+        Column("runs", "num_runs", lambda row: counted(row["num_runs"], "run")),
+        words("source", "intensity_source"),
+    ]
+    return draw("factors", "factors", "Grid factors", columns, content.factors)
+
+
+def meters(content: Content) -> Table | None:
+    """How joules are known, a component at a time."""
+    if not content.meters:
+        return None
+    columns = [
+        words("component", "component"),
+        words("known", "source"),
+        words("how", "method"),
+        quantity("energy", "energy_kwh", content.meters, ENERGY_KWH),
+        Column("runs", "num_runs", lambda row: counted(row["num_runs"], "run")),
+    ]
+    return draw("meters", "meters", "How the energy is known", columns, content.meters)
+
+
+def commands(rows: Sequence[Row]) -> Table | None:
+    """How each run was started, and from which commit."""
+    if not rows:
+        return None
+    columns = [
+        Column("started", "started_at", lambda row: local(row["started_at"]), is_number=False),
+        words("model", "model"),
+        Column("run", "run_id", lambda row: row["run_id"][:8], is_number=False, first="ascending"),
+        Column("status", "status", ended, is_number=False, first="ascending"),
+        words("device", "device"),
+        Column("seed", "seed", lambda row: UNKNOWN if row["seed"] is None else str(row["seed"]), first="ascending"),
+        Column("commit", "git_commit", commit, is_number=False, is_code=True),
+        Column("command", "command", lambda row: row["command"] or UNKNOWN, is_number=False, is_code=True),
+    ]
+    return draw("commands", "runs", "Runs as they were started", columns, rows)
+
+
+def ended(row: Row) -> str:
+    reason = row["stop_reason"]
+    return str(row["status"]) + (f", {reason}" if reason not in (None, row["status"]) else "")
+
+
+def commit(row: Row) -> str:
+    return UNKNOWN if not row["git_commit"] else row["git_commit"][:12] + (" with changes" if row["git_dirty"] else "")

@@ -1,0 +1,259 @@
+-- One row per recipe: the epoch of it that serves best what is asked for, and its place within its contest. What is asked
+-- for: a validation accuracy of `target` for the least energy; where that is null, to come within `tolerance` of the most
+-- accurate epoch of the contest; and in any case no more than so many grams and seconds, of which null is no limit.
+-- Accuracies are fractions.
+create or replace macro recommended(target, tolerance, most_co2_g, most_duration_s) as table
+with curves as materialized (
+    from recipe_epochs
+),
+-- Epochs within an unfinished schedule are no points, and take their time all the same.
+incomplete as (
+    select recipe_key
+    from curves
+    group by recipe_key
+    having max(epoch) > count(*)
+),
+late as (
+    select
+        contestants.recipe_key,
+        epochs.epoch,
+        sum(avg(epochs.duration_s)) over (partition by contestants.recipe_key order by epochs.epoch) as until_s
+    from epochs
+    join contestants using (run_key)
+    where contestants.counts and contestants.recipe_key in (select recipe_key from incomplete)
+    group by contestants.recipe_key, epochs.epoch
+),
+-- Summed up at every epoch only where a limit asks for it: a quarter of the time at a million epochs.
+elapsed as (
+    select
+        curves.recipe_key,
+        curves.epoch,
+        coalesce(
+            late.until_s,
+            sum(curves.epoch_duration_s) over (partition by curves.recipe_key order by curves.epoch)
+        ) as until_s
+    from curves
+    left join late using (recipe_key, epoch)
+    where most_duration_s is not null
+),
+points as materialized (
+    select
+        curves.*,
+        curves.is_learned and curves.energy_kwh is not null as is_eligible,
+        -- What is unknown keeps within no limit.
+        is_eligible
+            and (most_co2_g is null or coalesce(curves.co2_g <= most_co2_g, false))
+            and (most_duration_s is null or coalesce(elapsed.until_s <= most_duration_s, false)) as is_inside
+    from curves
+    left join elapsed using (recipe_key, epoch)
+),
+-- Whoever runs a recipe to its end pays for all of its epochs, and keeps the best.
+wholes as (
+    select
+        recipe_key,
+        any_value(contest_key) as contest_key,
+        max(epoch) as last_epoch,
+        max(accuracy) as most_accuracy,
+        max(accuracy) filter (is_learned) as most_learned_accuracy,
+        max(accuracy) filter (is_eligible) as most_eligible_accuracy,
+        max(accuracy) filter (is_inside) as most_inside_accuracy,
+        arg_max(std_accuracy, accuracy) as std_most_accuracy,
+        any_value(num_runs) as num_trained,
+        if(count(*) = count(energy_kwh), max(energy_kwh), null) as spent_kwh,
+        if(count(*) = count(co2_g), max(co2_g), null) as spent_co2_g,
+        sum(epoch_duration_s) as known_s,
+        max(source) as worst_source
+    from points
+    group by recipe_key
+),
+asked as (
+    select
+        *,
+        coalesce(
+            target,
+            max(most_inside_accuracy) over (partition by contest_key) - tolerance
+        ) as least_accuracy
+    from wholes
+),
+-- Energy, grams and seconds only grow from epoch to epoch, so that the first that serves is the cheapest.
+firsts as (
+    select
+        points.recipe_key,
+        -- 1e-9: 0.9 - 0.89 is a little more than 0.01 in binary.
+        min(points.epoch) filter (points.is_inside and points.accuracy >= asked.least_accuracy - 1e-9) as served_epoch,
+        min(points.epoch) filter (points.is_inside and points.accuracy = asked.most_inside_accuracy) as inside_epoch,
+        min(points.epoch) filter (points.is_eligible) as eligible_epoch,
+        min(points.epoch) filter (points.is_learned and points.accuracy = asked.most_learned_accuracy) as learned_epoch,
+        min(points.epoch) filter (points.accuracy = asked.most_accuracy) as accurate_epoch
+    from points
+    join asked using (recipe_key)
+    group by points.recipe_key
+),
+judged as (
+    select
+        *,
+        coalesce(served_epoch, inside_epoch, eligible_epoch, learned_epoch, accurate_epoch) as chosen_epoch,
+        case
+            when served_epoch is not null then 0
+            when inside_epoch is not null then 1
+            when eligible_epoch is not null then 2
+            when learned_epoch is not null then 3
+            else 4
+        end as rung,
+        [
+            null, 'not accurate enough', 'outside the limits', 'energy unknown', 'not clearly above guessing'
+        ][1 + rung] as shortfall
+    from firsts
+),
+until_chosen as (
+    select
+        judged.recipe_key,
+        sum(curves.epoch_duration_s) as known_s
+    from judged
+    join curves on curves.recipe_key = judged.recipe_key and curves.epoch <= judged.chosen_epoch
+    group by judged.recipe_key
+),
+placed as (
+    select
+        points.* exclude (contest_key, epoch_duration_s),
+        asked.* exclude (recipe_key, known_s),
+        coalesce(late.until_s, until_chosen.known_s) as duration_s,
+        coalesce(latest.until_s, asked.known_s) as spent_s,
+        judged.shortfall,
+        -- What serves is judged by its energy, as is what lies outside the limits; the rest by its accuracy.
+        row_number() over (
+            partition by asked.contest_key
+            order by
+                judged.rung,
+                if(judged.rung in (0, 2), points.energy_kwh, -points.accuracy),
+                points.energy_kwh nulls last,
+                points.epoch,
+                points.recipe_key
+        ) as place,
+        count(*) over (partition by asked.contest_key) as num_recipes,
+        count(*) filter (judged.shortfall = 'energy unknown') over (partition by asked.contest_key) as num_unread
+    from judged
+    join asked using (recipe_key)
+    join points on points.recipe_key = judged.recipe_key and points.epoch = judged.chosen_epoch
+    join until_chosen on until_chosen.recipe_key = judged.recipe_key
+    left join late on late.recipe_key = judged.recipe_key and late.epoch = judged.chosen_epoch
+    left join late as latest on latest.recipe_key = judged.recipe_key and latest.epoch = asked.last_epoch
+),
+-- What the first is held against: what people would take for its accuracy alone, trained to its end; where a target is
+-- asked for, the next that reached it, at the epoch where it did.
+opponents as (
+    select
+        contest_key,
+        coalesce(
+            if(
+                target is null,
+                arg_min(recipe_key, (-most_eligible_accuracy, coalesce(spent_kwh, 'inf'), recipe_key))
+                    filter (most_eligible_accuracy is not null),
+                any_value(recipe_key) filter (place = 2 and shortfall is null)
+            ),
+            any_value(recipe_key) filter (place = 1)
+        ) as opponent_key,
+        target is not null and bool_or(place = 2 and shortfall is null) as is_at_its_epoch
+    from placed
+    group by contest_key
+),
+paired as (
+    select
+        placed.*,
+        opponents.opponent_key,
+        if(opponents.is_at_its_epoch, opponent.epoch, opponent.last_epoch) as opponent_epochs,
+        if(opponents.is_at_its_epoch, opponent.num_runs, opponent.num_trained) as opponent_num_runs,
+        if(opponents.is_at_its_epoch, opponent.accuracy, opponent.most_accuracy) as opponent_accuracy,
+        if(opponents.is_at_its_epoch, opponent.std_accuracy, opponent.std_most_accuracy) as opponent_std_accuracy,
+        if(opponents.is_at_its_epoch, opponent.energy_kwh, opponent.spent_kwh) as opponent_kwh,
+        if(opponents.is_at_its_epoch, opponent.co2_g, opponent.spent_co2_g) as opponent_co2_g,
+        if(opponents.is_at_its_epoch, opponent.source, opponent.worst_source) as opponent_source,
+        -- Of the two, the one that ran once: the cheaper first.
+        row_number() over (
+            partition by placed.contest_key
+            order by
+                placed.num_trained = 1 and (placed.place = 1 or placed.recipe_key = opponents.opponent_key) desc,
+                placed.spent_kwh nulls last,
+                placed.recipe_key
+        ) as repeat_place
+    from placed
+    join opponents using (contest_key)
+    join placed as opponent on opponent.recipe_key = opponents.opponent_key
+),
+named as (
+    select
+        contestants.recipe_key,
+        list(contestants.run_id order by contestants.run_key) as all_run_ids,
+        coalesce(list_sort(list(distinct runs.seed) filter (runs.seed is not null)), []) as all_seeds,
+        list_sort(list(distinct runs.region_used)) as all_regions,
+        list_sort(list(distinct runs.pue)) as all_pues,
+        bool_or(runs.kind = 'import') as is_any_imported,
+        max(runs.started_at) as last_started_at
+    from contestants
+    join runs using (run_key)
+    where contestants.counts
+    group by contestants.recipe_key
+)
+select
+    first_run.contest,
+    first_run.dataset,
+    paired.place,
+    paired.shortfall,
+    paired.least_accuracy,
+    first_run.model,
+    first_run.precision,
+    paired.epoch as epochs,
+    paired.num_runs,
+    paired.accuracy,
+    paired.std_accuracy,
+    paired.energy_kwh,
+    paired.co2_g,
+    paired.duration_s,
+    paired.source,
+    named.all_run_ids as run_ids,
+    named.all_seeds as seeds,
+    named.all_regions as regions,
+    named.all_pues as pues,
+    paired.last_epoch as trained_epochs,
+    paired.num_trained as trained_num_runs,
+    paired.most_accuracy as trained_accuracy,
+    paired.spent_kwh as trained_energy_kwh,
+    paired.spent_co2_g as trained_co2_g,
+    paired.spent_s as trained_duration_s,
+    paired.worst_source as trained_source,
+    other_run.model as against_model,
+    other_run.precision as against_precision,
+    paired.opponent_epochs as against_epochs,
+    paired.opponent_num_runs as against_num_runs,
+    paired.opponent_accuracy as against_accuracy,
+    paired.opponent_std_accuracy as against_std_accuracy,
+    paired.opponent_kwh as against_energy_kwh,
+    paired.opponent_co2_g as against_co2_g,
+    other.all_run_ids as against_run_ids,
+    paired.recipe_key = paired.opponent_key as is_same_recipe,
+    paired.accuracy - paired.opponent_accuracy as accuracy_difference,
+    greatest(paired.source, paired.opponent_source) as ratio_source,
+    paired.energy_kwh / nullif(paired.opponent_kwh, 0) as energy_ratio,
+    paired.co2_g / nullif(paired.opponent_co2_g, 0) as co2_ratio,
+    -- Null where one of them ran under one seed: nobody knows its spread.
+    abs(paired.accuracy - paired.opponent_accuracy)
+        <= sqrt(paired.std_accuracy ** 2 + paired.opponent_std_accuracy ** 2) as is_within_spread,
+    paired.num_trained = 1
+        and paired.repeat_place = 1
+        and (paired.place = 1 or paired.recipe_key = paired.opponent_key) as is_worth_repeating,
+    paired.num_recipes,
+    paired.num_unread,
+    named.is_any_imported as is_imported,
+    first_run.kind,
+    first_run.num_parameters,
+    first_run.hardware,
+    first_run.config,
+    first_run.command,
+    named.last_started_at as started_at,
+    paired.recipe_key,
+    paired.opponent_key as against_recipe_key
+from paired
+join named using (recipe_key)
+join named as other on other.recipe_key = paired.opponent_key
+join runs as first_run on first_run.run_key = paired.recipe_key
+join runs as other_run on other_run.run_key = paired.opponent_key;
