@@ -45,6 +45,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["estimate", "--help"], {"duckdb", "rich"}),
         (["train", "cnn", "--no-such-flag"], {"duckdb", "rich"}),
         (["board", "--store", "nowhere/none.duckdb"], {"filelock"}),
+        (["recommend", "--store", "nowhere/none.duckdb"], {"filelock", "rich", "yaml"}),
     ],
 )
 def test_what_is_heavy_stays_outside(arguments: list[str], more: set[str]) -> None:
@@ -62,7 +63,7 @@ def test_help_shows_the_commands_in_order_and_the_first_steps() -> None:
         for line in done.stdout.partition("Commands:")[2].partition("First")[0].splitlines()
         if line.strip()
     ]
-    assert commands[:3] == ["train", "board", "track"]
+    assert commands[:3] == ["train", "board", "recommend"]
     assert {"doctor", "estimate", "import", "runs"} <= set(commands)
     assert "greenml train cnn --dataset digits" in done.stdout
     assert run().stdout == done.stdout
