@@ -120,7 +120,7 @@ def bench_views(path: Path, *, n: int = 9) -> list[Figure]:
 
 
 def bench_board(path: Path, *, n: int = 9) -> list[Figure]:
-    """`greenml board` and `greenml --help` as processes."""
+    """`greenml board`, `recommend` and `--help` as processes."""
 
     def run(*arguments: str) -> None:
         command = [sys.executable, "-m", "greenml", *arguments]
@@ -128,6 +128,7 @@ def bench_board(path: Path, *, n: int = 9) -> list[Figure]:
 
     return [
         timed("greenml board, cold", lambda: run("board", "--store", str(path)), n),
+        timed("greenml recommend, cold", lambda: run("recommend", "--store", str(path)), n),
         timed("greenml --help, cold", lambda: run("--help"), n),
     ]
 
