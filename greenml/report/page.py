@@ -223,7 +223,7 @@ class Pool:
             data = spec.get("data")
             if isinstance(data, dict) and ("values" in data or data.get("name") in named):
                 values = data.pop("values") if "values" in data else named[data["name"]]
-                if isinstance(values, str):
+                if isinstance(values, str) and data["format"]["type"] == "csv":
                     values = rows_of_csv(values, data.pop("format"))
                 data["name"] = self._name(values)
             for part in spec.values():
