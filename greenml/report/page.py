@@ -38,11 +38,15 @@ def page(content: Content, advice: Sequence[Advice], *, title: str | None = None
     """The page as HTML. It asks for nothing from outside, and no name in it can run. `written_at` is UTC, naive."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    from greenml.plots.library import javascript
+    from greenml.report.library import javascript, prepare
+
+    if content.runs:
+        prepare()
     from greenml.report.figures import figures
 
     drawn = figures(content)
-    libraries = [javascript()] if any(figure.chart is not None for figure in drawn) else []
+    charts = embedded(drawn)
+    libraries = [javascript()] if content.runs else []
     scripts = [inline(script) for script in (*libraries, (HERE / "page.js").read_text(encoding="utf-8"))]
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -73,7 +77,7 @@ def page(content: Content, advice: Sequence[Advice], *, title: str | None = None
         style=(HERE / "page.css").read_text(encoding="utf-8"),
         scripts=scripts,
         policy=policy(scripts),
-        charts=embedded(drawn),
+        charts=charts,
         written_at=local(written_at),
         version=__version__,
         counted=counted,
