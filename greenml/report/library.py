@@ -11,7 +11,7 @@ PRINT = "import sys, vl_convert; sys.stdout.buffer.write(vl_convert.javascript_b
 
 @cache
 def prepare() -> subprocess.Popen[bytes]:
-    """Begin to put the script together, beside everything else: two seconds on one core, for nothing but the same text."""
+    """Begin to put the script together, in a process of its own: two seconds, while rows are read and charts made."""
     return subprocess.Popen([sys.executable, "-c", PRINT], stdout=subprocess.PIPE)
 
 

@@ -227,17 +227,16 @@ class Pool:
             data = spec.get("data")
             if isinstance(data, dict) and ("values" in data or data.get("name") in named):
                 values = data.pop("values") if "values" in data else named[data["name"]]
-                if isinstance(values, str):
-                    values = rows_of_csv(values, data.pop("format"))
-                data["name"] = self._name(values)
+                data["name"] = self._name(values, data.pop("format") if isinstance(values, str) else None)
             for part in spec.values():
                 self.take(part, named)
 
-    def _name(self, values: Any) -> str:
+    def _name(self, values: Any, form: Mapping[str, Any] | None) -> str:
         """A name that says what is in it: charts that look at the same have the same."""
-        name = f"data-{hashlib.sha256(json.dumps(plain(values)).encode()).hexdigest()[:16]}"
+        text = json.dumps([values, form], default=str)
+        name = f"data-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
         if name not in self.datasets:
-            self.datasets[name] = self._pack(values)
+            self.datasets[name] = self._pack(values if form is None else rows_of_csv(values, form))
         return name
 
     def _pack(self, rows: Any) -> Any:
