@@ -309,14 +309,14 @@ class Matter:
 
     def leaders(self) -> list[Table]:
         """The best runs under the threshold, where one was given."""
-        from greenml.report import leaders, rows
+        from greenml.report import contests, rows
 
         if self.most_g is None:
             return []
         found = rows.low_carbon(self.db, self.run_ids, self.most_g)
         if not found:
             console.say(f"no ranked run took at most {format_mass(self.most_g)} CO2e")
-        return leaders.tables(found, self.most_g)
+        return contests.leaders(found, self.most_g)
 
     def write_charts(self, folder: Path, kind: str) -> None:
         """Every figure under its own name."""
