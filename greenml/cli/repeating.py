@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from greenml import console
-from greenml.cli import board, portrait
+from greenml.cli import board, portrait, recommend
 from greenml.cli.jobs import handled
 from greenml.records import new_run_id
 from greenml.trackers import SERIES
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from greenml.store import Store
 
 
-def repeat(store: Store, seeds: Iterable[int], *, json: bool) -> None:
+def repeat(store: Store, seeds: Iterable[int], *, json: bool, quiet: bool = False) -> None:
     """Train once a seed; a repeat that does not end well ends the series, with its exit code.
 
     A process each: the first run of a process also loads the libraries, and would cost more than the others.
@@ -44,6 +44,9 @@ def repeat(store: Store, seeds: Iterable[int], *, json: bool) -> None:
     portrait.explain_marks({group["source"] for group in groups})
     for note in board.about_groups(groups):
         console.say(note)
+    if not quiet:
+        for contest in {group["contest"] for group in groups}:  # one, as they share data and split
+            recommend.after_training(store, contest)
 
 
 def _watched(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:

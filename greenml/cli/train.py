@@ -174,7 +174,7 @@ def train(
         return
     place.check()
     if repeats > 1:
-        repeating.repeat(place, range(asked.seed, asked.seed + repeats), json=json)
+        repeating.repeat(place, range(asked.seed, asked.seed + repeats), json=json, quiet=quiet)
         return
     job = jobs.Job(run_id=new_run_id(), config=asked, intensity=intensity)
     with place.claim(job.run_id) as folder:

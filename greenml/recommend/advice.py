@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 
+DEFAULT_TOLERANCE = 0.01
+"""What a person would call as accurate: one percentage point."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What a recommendation is to keep to; None asks for nothing."""
@@ -34,6 +38,12 @@ class Asked:
     num_runners_up: int = 3
     num_contests: int = 5
     """So many are advised on, the newest first; the others are named."""
+
+    @property
+    def tolerance_or_default(self) -> float:
+        if self.tolerance is not None:
+            return self.tolerance
+        return 0.0 if self.has_limits else DEFAULT_TOLERANCE
 
     @property
     def has_limits(self) -> bool:
@@ -62,7 +72,8 @@ class Advice:
     next_command: str | None
     runners_up: list[str]
     rows: list[Row]
-    """`recommended`, best first: as many as there are recipes. Energy in kWh, CO2e in grams, times in seconds."""
+    """`recommended`, best first: of the recommended recipe, of what it is held against, of the runners-up at least.
+    Energy in kWh, CO2e in grams, times in seconds."""
 
 
 CONTESTS = """
@@ -105,7 +116,7 @@ def recommended(db: Store, asked: Asked) -> list[Row]:
     # As literals: DuckDB leaves out what a null does not ask for, and of a bound value it does not know.
     asks = [
         "null" if value is None else repr(float(value))
-        for value in (asked.target_accuracy, asked.tolerance, asked.max_co2_g, asked.max_time_s)
+        for value in (asked.target_accuracy, asked.tolerance_or_default, asked.max_co2_g, asked.max_time_s)
     ]
     sql = f"""
         with contests as ({chosen})
@@ -122,10 +133,13 @@ def recommended(db: Store, asked: Asked) -> list[Row]:
             found.*
         from contests
         left join recommended({", ".join(asks)}) as found
-            on found.contest = contests.contest and contests.age <= ?
+            on found.contest = contests.contest
+            and contests.age <= ?
+            -- Beside the first and whom it is held against.
+            and (found.place <= ? + 2 or found.recipe_key = found.against_recipe_key)
         order by contests.age, found.place
     """
-    return db.rows(sql, [*conditions.values(), asked.num_contests])
+    return db.rows(sql, [*conditions.values(), asked.num_contests, asked.num_runners_up])
 
 
 def _advice(db: Store, asked: Asked, title: str, group: list[Row]) -> Advice:
@@ -137,13 +151,16 @@ def _advice(db: Store, asked: Asked, title: str, group: list[Row]) -> Advice:
     other = next(row for row in rows if row["recipe_key"] == best["against_recipe_key"])
     is_answer = best["shortfall"] is None
     next_reason, next_command = commands.next_step(db, asked, best, other)
+    evidence = words.evidence(asked, best, other)
+    if is_answer and (lost := commands.lost(db, best)):
+        evidence.append(f"no flag gives {', '.join(lost)}: put it into a file for --config")
     return Advice(
         contest=first["_contest"],
         title=title,
         sentence=words.sentence(asked, best, other) if is_answer else words.refusal(asked, title, best),
         is_answer=is_answer,
         was_left_out=False,
-        evidence=words.evidence(asked, best, other),
+        evidence=evidence,
         command=commands.again(db, best, epochs=best["epochs"]) if is_answer else None,
         next_reason=next_reason,
         next_command=next_command,

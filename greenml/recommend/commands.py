@@ -12,7 +12,7 @@ from greenml.recommend import words
 from greenml.store import resolve_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from greenml.recommend.advice import Asked
@@ -39,9 +39,10 @@ def again(db: Store, row: Row, **changes: Any) -> str | None:
         return row["command"] or None
     if row["kind"] != "train":
         return None
-    config = {key: value for key, value in row["config"].items() if key in configs.KEYS and key not in NOT_AGAIN}
-    file = _own_file(db, row["run_ids"][0])
-    if file and any(config.get(key, configs.DEFAULTS[key]) != configs.DEFAULTS[key] for key in _only_in_files(row)):
+    config = {key: row[key] for key in ("model", "dataset")}
+    config |= {key: value for key, value in row["config"].items() if key in configs.KEYS and key not in NOT_AGAIN}
+    file = _own_file(db, row)
+    if file and _without_flag(row):
         return _line(["--config", str(file)], _flags(changes), _store(db))
     asked = {key: value for key, value in config.items() if key not in SETTLED or key in _asked(row)}
     return train(db, asked | changes)
@@ -64,7 +65,8 @@ def next_step(db: Store, asked: Asked, best: Row, other: Row) -> tuple[str, str 
         return _within_limits(db, asked, best)
     if best["shortfall"]:
         return _further(db, asked, best)
-    if best["num_recipes"] == 1 and (compared := _compared(db, best)):
+    smallest = best["model"] == ARCHITECTURES[0]
+    if best["num_recipes"] == 1 and not (smallest and best["is_worth_repeating"]) and (compared := _compared(db, best)):
         return compared
     return _once_more(db, best, other)
 
@@ -78,8 +80,9 @@ def _once_more(db: Store, best: Row, other: Row) -> tuple[str, str | None]:
     command = again(db, row, seed=seed)
     if command is None:
         return "", None
-    under = f"under seed {seed}" if row["kind"] == "train" else "under another seed"
-    return f"{row['model']} ran once: the same {under} shows the spread, and {_took(row)}:", command
+    which = words.name(row, other if row is best else best)
+    under = f"seed {seed}" if row["kind"] == "train" else "another seed"
+    return f"{which} ran once: the same under {under} shows the spread, and {_took(row)}:", command
 
 
 def _further(db: Store, asked: Asked, best: Row) -> tuple[str, str | None]:
@@ -134,14 +137,24 @@ def _asked(row: Row) -> set[str]:
     return set(configs.KEYS) if given[:2] != ["greenml", "train"] or "config" in flags else flags
 
 
-def _only_in_files(row: Row) -> Iterable[str]:
-    """Keys without a flag, of a run that may have had them from a file."""
-    return WITHOUT_FLAG if "augment" in _asked(row) else ()
+def lost(db: Store, row: Row) -> list[str]:
+    """What `again` cannot ask for, as "warmup_steps 7": keys without a flag, of a run whose own file is gone."""
+    if row["kind"] != "train" or _own_file(db, row):
+        return []
+    return [f"{key} {row['config'][key]}" for key in _without_flag(row)]
 
 
-def _own_file(db: Store, run_id: str) -> Path | None:
+def _without_flag(row: Row) -> list[str]:
+    """Keys for which there is no flag, and which the run had from a file."""
+    if not _asked(row) >= set(WITHOUT_FLAG):
+        return []
+    config = row["config"]
+    return [key for key in WITHOUT_FLAG if config.get(key, configs.DEFAULTS[key]) != configs.DEFAULTS[key]]
+
+
+def _own_file(db: Store, row: Row) -> Path | None:
     """The config that a run left beside the store."""
-    file = db.path.parent / "runs" / run_id / "config.yaml"
+    file = db.path.parent / "runs" / row["run_ids"][0] / "config.yaml"
     return file if file.exists() else None
 
 

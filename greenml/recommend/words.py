@@ -61,8 +61,7 @@ def _on_its_own(asked: Asked, goal: str, best: Row) -> str:
     took = cost(best["energy_kwh"], best["co2_g"], best["duration_s"], best["source"])
     runs = f"{_ids(best['run_ids'])}; {_seeds_of(best['num_runs'], best['seeds'])}"
     if best["epochs"] == best["trained_epochs"]:
-        beaten = "nothing cheaper reached it" if asked.target_accuracy is not None else "nothing cheaper comes near it"
-        alone = "nothing else has been tried" if best["num_recipes"] == 1 else beaten
+        alone = "nothing else has been tried" if best["num_recipes"] == 1 else f"nothing cheaper {_reaches(asked)}"
         return _capital(
             f"{goal}use {name(best)} for {counted(best['epochs'], 'epoch')}: "
             f"{percentage(best['accuracy'])} % on validation for {took}; {alone} ({runs})"
@@ -72,6 +71,14 @@ def _on_its_own(asked: Asked, goal: str, best: Row) -> str:
         f"{percentage(best['accuracy'])} % against {percentage(best['trained_accuracy'])} % on validation, "
         f"{_price(best)}, in hindsight ({runs})"
     )
+
+
+def _reaches(asked: Asked) -> str:
+    """What nothing cheaper does."""
+    if asked.target_accuracy is not None:
+        return "reached that"
+    tolerance = asked.tolerance_or_default
+    return f"comes within {100 * tolerance:g} percentage points of it" if tolerance else "is as accurate"
 
 
 def refusal(asked: Asked, title: str, best: Row) -> str:

@@ -1,7 +1,7 @@
 -- One row per recipe: the epoch of it that serves best what is asked for, and its place within its contest. What is asked
--- for: a validation accuracy of `target` for the least energy; without a target, to come within `tolerance` of the most
--- accurate epoch of the contest; and in any case at most so many grams and seconds. Accuracies are fractions. A null asks
--- for nothing, and a null `tolerance` is one percentage point, or nothing at all below the most that the limits allow.
+-- for: a validation accuracy of `target` for the least energy; where that is null, to come within `tolerance` of the most
+-- accurate epoch of the contest; and in any case no more than so many grams and seconds, of which null is no limit.
+-- Accuracies are fractions.
 create or replace macro recommended(target, tolerance, most_co2_g, most_duration_s) as table
 with curves as materialized (
     from recipe_epochs
@@ -71,8 +71,7 @@ asked as (
         *,
         coalesce(
             target,
-            max(most_inside_accuracy) over (partition by contest_key)
-            - coalesce(tolerance, if(most_co2_g is null and most_duration_s is null, 0.01, 0))
+            max(most_inside_accuracy) over (partition by contest_key) - tolerance
         ) as least_accuracy
     from wholes
 ),
@@ -148,7 +147,8 @@ opponents as (
         coalesce(
             if(
                 target is null,
-                arg_max(recipe_key, (most_eligible_accuracy, -spent_kwh)),
+                arg_min(recipe_key, (-most_eligible_accuracy, coalesce(spent_kwh, 'inf'), recipe_key))
+                    filter (most_eligible_accuracy is not null),
                 any_value(recipe_key) filter (place = 2 and shortfall is null)
             ),
             any_value(recipe_key) filter (place = 1)
