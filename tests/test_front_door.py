@@ -43,6 +43,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["track", "--help"], {"duckdb", "rich"}),
         (["track", "nowhere"], set()),
         (["estimate", "--help"], {"duckdb", "rich"}),
+        (["report", "--help"], {"duckdb", "rich"}),
+        (["report", "--md", "--store", "nowhere/none.duckdb"], {"filelock"}),
         (["train", "cnn", "--no-such-flag"], {"duckdb", "rich"}),
         (["board", "--store", "nowhere/none.duckdb"], {"filelock"}),
         (["recommend", "--store", "nowhere/none.duckdb"], {"filelock", "rich", "yaml"}),
@@ -63,7 +65,7 @@ def test_help_shows_the_commands_in_order_and_the_first_steps() -> None:
         for line in done.stdout.partition("Commands:")[2].partition("First")[0].splitlines()
         if line.strip()
     ]
-    assert commands[:3] == ["train", "board", "recommend"]
+    assert commands[:5] == ["train", "board", "recommend", "report", "track"]
     assert {"doctor", "estimate", "import", "runs"} <= set(commands)
     assert "greenml train cnn --dataset digits" in done.stdout
     assert run().stdout == done.stdout

@@ -124,6 +124,14 @@ def test_it_leaves_its_files(trained):
     assert "epoch 3/3" in (folder / "run.log").read_text()
 
 
+def test_it_renews_the_board_beside_the_store(trained):
+    _, store, row, _ = trained
+
+    with (store.path.parent / "leaderboard.csv").open() as file:
+        assert [one["run_id"] for one in csv.DictReader(file)] == [row["run_id"]]
+    assert (store.path.parent / "leaderboard.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_its_model_loads_with_weights_only(trained):
     *_, folder = trained
 

@@ -325,6 +325,9 @@ class Matter:
             folder.mkdir(parents=True, exist_ok=True)
             files = []
             for figure in figures(self.content):
+                if figure.chart is None:
+                    console.say(f"no {figure.name}.{kind}: {figure.caption}")
+                    continue
                 files.append(folder / f"{figure.name}.{kind}")
                 with whole(files[-1]) as partial:
                     save(figure.chart, partial)

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from greenml.errors import UsageError
 from greenml.grid import clouds, factors, iso, regions
+from greenml.grid.factors import Country
+from greenml.grid.factors import of_countries as countries
+from greenml.grid.factors import of_world as world
 from greenml.grid.regions import known_regions
 from greenml.records import Intensity
 
-__all__ = ["cloud_near", "known_regions", "resolve"]
+__all__ = ["Country", "cloud_near", "countries", "known_regions", "resolve", "world"]
 
 
 def resolve(region: str | None, *, pue: float = 1.0) -> Intensity:

@@ -35,6 +35,21 @@ class Factor:
     """What a reader of one line should know of the source."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Country:
+    """The annual average of a country's grid."""
+
+    alpha3: str
+    """ISO 3166-1."""
+    numeric: str
+    """The three digits of ISO 3166-1, for maps."""
+    name: str
+    """In everyday English, as runs have it."""
+    g_per_kwh: float
+    year: int | None
+    source: str
+
+
 def nearest_to(place: Place) -> Factor:
     """The factor that covers the least around `place`."""
     return of_cloud(place) or of_zone(place) or of_subdivision(place) or of_country(place) or of_world()
@@ -130,19 +145,41 @@ def _chinese_province(code: str) -> Factor | None:
 
 def of_country(place: Place) -> Factor | None:
     """The average of a country, of the last year that its table has."""
-    row = _data().get_global_energy_mix_data().get(place.country)
+    return _of_code(place.country)
+
+
+def _of_code(country: str) -> Factor | None:
+    row = _data().get_global_energy_mix_data().get(country)
     if row is None:
         return None
-    g_per_kwh = _private(place.country)
+    g_per_kwh = _private(country)
     return Factor(
         g_per_kwh=g_per_kwh,
         level="country",
-        region=country_name(place.country),
+        region=country_name(country),
         year=row["year"],
         source=_source("Our World in Data (Ember), carbon intensity of electricity"),
         # The Central African Republic: 0.15 TWh of hydropower, rounded down to nothing.
         remark="" if g_per_kwh else "as published; no grid emits nothing",
     )
+
+
+def of_countries() -> list[Country]:
+    """Every country of ISO 3166-1 that the table has a factor of, by name."""
+    entries = {code: iso.country(code) for code in _data().get_global_energy_mix_data()}
+    found = [
+        Country(
+            alpha3=code,
+            numeric=str(entry.numeric),
+            name=factor.region,
+            g_per_kwh=factor.g_per_kwh,
+            year=factor.year,
+            source=factor.source,
+        )
+        for code, entry in entries.items()
+        if entry and (factor := _of_code(code))
+    ]
+    return sorted(found, key=lambda country: country.name)
 
 
 def of_world() -> Factor:

@@ -110,10 +110,10 @@ def marginal(sheet: Sheet) -> alt.TopLevelMixin | None:
     )
     price = alt.Tooltip("per_point:Q", title=f"{sheet.per_point.name} per point", format=".3~r")
     said = [alt.Tooltip("run:N"), alt.Tooltip("epoch:Q"), price]
-    way = chart.mark_line(strokeWidth=1).encode(opacity=faded(0.35), strokeDash=sheet.dashed())
+    way = chart.mark_line(strokeWidth=1).encode(opacity=faded(0.35))
     points = chart.mark_point(filled=True, size=34).encode(opacity=faded(0.9), shape=sheet.shaped(), tooltip=said)
     crowded = len(sheet.drawn_epochs) > 1500
-    drawn: Any = way.encode(opacity=faded(0.7)) if crowded else alt.layer(way, points)
+    drawn: Any = way.encode(opacity=faded(0.7), strokeDash=sheet.dashed()) if crowded else alt.layer(way, points)
     return pickable(drawn.properties(width=WIDTH_PX, height=280))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from greenml.plots.sheet import Sheet, inline, scaled
-from greenml.plots.theme import SUBTLE, faded, legible, pickable
+from greenml.plots.theme import INK, SUBTLE, faded, legible, pickable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ BAR_PX = 22
 
 
 def leaderboard(rows: Sequence[Row]) -> alt.TopLevelMixin | None:
-    """Accuracy points per kWh and test accuracy, the best MAX_BARS of each contest; `rows` of `leaderboard`, as ranked."""
+    """Accuracy points per kWh and test accuracy, the best of each contest; `rows` of `leaderboard`, as ranked."""
     return ranking(Sheet(runs=rows))
 
 
@@ -54,9 +54,7 @@ def _panel(sheet: Sheet, rows: Sequence[Row], title: str | None) -> alt.HConcatC
     ]
     base = alt.Chart(inline(bars)).properties(height=alt.Step(BAR_PX))
     place = alt.EncodingSortField("place", op="min")
-    y = alt.Y(
-        "run:N", sort=place, axis=alt.Axis(title=None, domain=False, ticks=False, labelLimit=260, labelColor="#333333")
-    )
+    y = alt.Y("run:N", sort=place, axis=alt.Axis(title=None, domain=False, ticks=False, labelLimit=260, labelColor=INK))
     ratio = alt.X("ratio:Q", axis=None, scale=alt.Scale(domainMin=0, padding=0))
     heads = {"anchor": "start", "fontWeight": "normal", "color": SUBTLE, "fontSize": 12, "frame": "group"}
     lefts = alt.layer(

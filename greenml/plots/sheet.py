@@ -78,7 +78,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> alt.InlineDa
     The first column is text, though it look like a number; users' words stay out of it.
     """
     lines = [",".join(columns), *(",".join(map(_cell, row)) for row in rows)]
-    parse = {name: "number" for name in columns[1:]} | {columns[0]: "string"}
+    parse = dict.fromkeys(columns[1:], "number") | {columns[0]: "string"}
     return alt.InlineData(values="\n".join(lines), format=alt.CsvDataFormat(type="csv", parse=parse))
 
 
@@ -131,7 +131,7 @@ class Sheet:
         rest = f"{len(self.models) - len(own)} other models"
         shown = {model: legible(model, 40) if model in own else rest for model in self.models}
         # Names that look the same once they are cut stay apart.
-        if len(set(shown[model] for model in own)) < len(own):
+        if len({shown[model] for model in own}) < len(own):
             shown |= {model: f"{shown[model]} ({i})" for i, model in enumerate(own, 1)}
         return shown
 
@@ -247,6 +247,11 @@ class Sheet:
             and ((row["epoch"] - 1) % steps[row["run_id"]] == 0 or (row["run_id"], row["epoch"]) in kept)
         ]
 
+    @property
+    def is_thinned(self) -> bool:
+        """Whether a run has more epochs than are drawn of it."""
+        return any(row["epoch"] > MAX_POINTS for row in self.epochs)
+
     def lookup(self, *fields: str) -> alt.LookupData:
         """What a chart of epochs wants to know of their run."""
         return alt.LookupData(data=self.run_data, key="run_id", fields=list(fields))
@@ -306,6 +311,7 @@ def amount(field: str, title: str, values: Iterable[float | None], **axis: Any) 
         low, high = min(known) / 1.15, max(known) * 1.15
         scale = alt.Scale(type="log", domain=[scaled(low), scaled(high)])
         how["values"] = _marks_of_log(low, high)
+        del how["tickCount"]
     else:
         scale = alt.Scale(zero=False, padding=12)
     return {"shorthand": f"{field}:Q", "scale": scale, "axis": alt.Axis(**how)}

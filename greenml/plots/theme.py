@@ -1,8 +1,8 @@
 """One theme for every chart, and how a chart becomes a file.
 
 Text is INK or SUBTLE, lines between are GRID, and the background is transparent: a page in dark mode gives these three
-hex values others by CSS, and every other colour is data. ON_FILL is for text upon a filled cell, which stays pale in the
-dark, too: it is left as it is.
+hex values others by CSS. Every other colour is data, and is left as it is; ON_FILL is text upon a filled cell, which
+stays pale in the dark, too.
 """
 
 from __future__ import annotations
@@ -85,15 +85,7 @@ def _theme() -> alt.theme.ThemeConfig:
 
 
 def pickable(chart: Any) -> Any:
-    """The chart with the one variable by which a page says which run is picked; concatenated charts share it."""
-    return (
-        chart.add_params(alt.VariableParameter(name=PICKED, value=None))
-        if isinstance(chart, alt.Chart)
-        else _atop(chart)
-    )
-
-
-def _atop(chart: Any) -> Any:
+    """The chart with the variable by which a page says which run is picked: once, also above concatenated charts."""
     chart = chart.copy(deep=False)
     chart.params = [alt.VariableParameter(name=PICKED, value=None)]
     return chart

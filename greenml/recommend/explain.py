@@ -86,18 +86,18 @@ def why_fewer_cost_more(reasons: Reasons) -> Iterator[str]:
     """Of the pair that shows it best, where there is one."""
     row = reasons.fewer
     if row is None:
-        models = {model["model"] for model in reasons.models if model["joules_per_sample"] is not None}
-        if len(models) < 2:
-            yield "Nothing to compare: it takes two models whose energy is known."
-        else:
-            yield "Here they did not: of models that were trained alike, fewer parameters always took less an image."
+        yield (
+            "Here they did not: of models that were trained alike, fewer parameters always took less an image."
+            if reasons.are_comparable
+            else "Nothing to compare: it takes two models that were trained alike, and whose energy is known."
+        )
         return
     n = f"n = {row['num_runs']} and {row['than_num_runs']}"
     runs = f"runs {ids(row['run_ids'])} against {ids(row['than_run_ids'])}; {n}"
     if row["exceeds_spread"] is False:
         yield (
-            f"Here they did not beyond the spread of repeats: {row['model']} comes nearest, at {row['energy_ratio']:.2f} "
-            f"times the energy an image of {row['than_model']}, which has more ({runs})."
+            f"Here they did not beyond the spread of repeats: {row['model']} comes nearest, at "
+            f"{row['energy_ratio']:.2f} times the energy an image of {row['than_model']}, which has more ({runs})."
         )
         return
     spread = "more than repeats differ" if row["exceeds_spread"] else "spread unknown"
@@ -155,14 +155,14 @@ def ids(run_ids: list[str]) -> str:
 
 def where_energy_went(reasons: Reasons) -> None:
     """By phase and by component, a run on average."""
-    known = [spent for spent in reasons.spent if spent.num_runs]
+    known = [spent for spent in reasons.spent if spent.run_ids]
     if not known:
         paragraphs(["No finished run here was metered."])
     for i, spent in enumerate(known):
         if i:
             console.out().print()
-        n = counted(spent.num_runs, "run")
-        title = f"{spent.title}, mean of {n}: {ids(spent.run_ids)}"
+        runs = "run" if len(spent.run_ids) == 1 else f"mean of {len(spent.run_ids)} runs"
+        title = f"{spent.title}, {runs} {ids(spent.run_ids)}"
         console.out().print(console.table(spent_columns(spent), spent_rows(spent), title=title))
         if said := idle(spent):
             paragraphs([said])
@@ -193,7 +193,7 @@ def spent_columns(spent: Spent) -> list[Column]:
         if row["source"] == "absent":
             return "absent"
         kwh = row["energy_kwh"]
-        return "unknown" if kwh is None else SOURCES.get(row["source"], ("", ""))[0] + energy(kwh / spent.num_runs)
+        return "unknown" if kwh is None else SOURCES.get(row["source"], ("", ""))[0] + energy(kwh / len(spent.run_ids))
 
     return [
         Column("", lambda row: row["what"], right=False),

@@ -12,7 +12,7 @@ from greenml.console import figure
 from greenml.recommend import commands
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from greenml.recommend.advice import Advice
     from greenml.records import Intensity
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 
 MOST_MODELS = 12
 MOST_CHANGES = 8
+ALIKE = """
+    select 1 as one
+    from model_costs
+    where contest = ? and joules_per_sample is not null
+    group by precision, batch_size, grad_accum, image_size, device, machine, num_threads
+    having count(distinct num_parameters) > 1
+    limit 1
+"""
 FEWER = """
     from fewer_parameters_cost_more
     where contest = ?
@@ -65,7 +73,7 @@ class Spent:
 
     title: str
     run_ids: list[str]
-    num_runs: int
+    """Those that finished."""
     phases: list[Row]
     """`energy_by_phase`, in kWh, of all runs together; `share` is a fraction, None where a part is unknown."""
     components: list[Row]
@@ -78,9 +86,8 @@ class Change:
 
     what: str
     basis: str
-    """`measured`, `chance` (measured, and cannot be the effect of this), `hindsight`, `at most` (a bound), `computed` or
+    """`measured`, `chance` (measured, and not the effect of this), `hindsight`, `at most` (a bound), `computed`, or
     `not tried`."""
-    """`measured`, `hindsight`, `computed`, `at most`, or `not tried`."""
     of: str = "energy"
     """What `ratio` is of: `energy` or `CO2e`."""
     ratio: float | None = None
@@ -106,6 +113,8 @@ class Reasons:
     title: str
     models: list[Row]
     """`model_costs`, the fewest parameters first."""
+    are_comparable: bool
+    """Whether two models were trained alike, and their energy is known."""
     fewer: Row | None
     """A row of `fewer_parameters_cost_more`, the one best borne out; None where there is none."""
     spent: list[Spent]
@@ -125,6 +134,7 @@ def reasons(db: Store, advice: Advice) -> Reasons:
             "from model_costs where contest = ? order by num_parameters, model, precision limit ?",
             [contest, MOST_MODELS],
         ),
+        are_comparable=bool(db.rows(ALIKE, [contest])),
         fewer=next(iter(db.rows(FEWER, [contest])), None),
         spent=spent,
         unfinished=db.rows(UNFINISHED, [contest])[0],
@@ -142,25 +152,22 @@ def reasons(db: Store, advice: Advice) -> Reasons:
 def _spent(db: Store, advice: Advice, best: Row | None) -> list[Spent]:
     """Of the recipes in question; of all together where there is no such recipe."""
     if best is None:
-        recipes = db.rows("select recipe_key, run_ids from recipes where contest = ?", [advice.contest])
-        ids = [run_id for row in recipes for run_id in row["run_ids"]]
-        return [_spent_by(db, "all runs", [row["recipe_key"] for row in recipes], ids)]
-    found = [_spent_by(db, _called(best), [best["recipe_key"]], best["run_ids"])]
+        recipes = db.rows("select recipe_key from recipes where contest = ?", [advice.contest])
+        return [_spent_by(db, "all runs", [row["recipe_key"] for row in recipes])]
+    found = [_spent_by(db, _called(best), [best["recipe_key"]])]
     if not best["is_same_recipe"]:
         other = next(row for row in advice.rows if row["recipe_key"] == best["against_recipe_key"])
-        found.append(_spent_by(db, _called(other), [other["recipe_key"]], other["run_ids"]))
+        found.append(_spent_by(db, _called(other), [other["recipe_key"]]))
     return found
 
 
-def _spent_by(db: Store, title: str, recipes: Sequence[int], run_ids: list[str]) -> Spent:
-    keys = list(recipes)
-    phases = db.rows("from energy_by_phase(?::integer[])", [keys])
+def _spent_by(db: Store, title: str, recipes: list[int]) -> Spent:
+    phases = db.rows("from energy_by_phase(?::integer[])", [recipes])
     return Spent(
         title=title,
-        run_ids=run_ids,
-        num_runs=phases[0]["num_runs"] if phases else 0,
+        run_ids=phases[0]["run_ids"] if phases else [],
         phases=phases,
-        components=db.rows("from energy_by_component(?::integer[])", [keys]),
+        components=db.rows("from energy_by_component(?::integer[])", [recipes]),
     )
 
 
@@ -209,14 +216,19 @@ def _effort(key: str) -> str:
 def _swapped(db: Store, contest: str) -> Iterator[Change]:
     """The model that another would replace at the least energy."""
     for row in db.rows(SWAPS, [contest]):
+        is_alike = row["use_precision"] == row["precision"]
+        use, instead = (
+            model if is_alike else f"{model} {precision}"
+            for model, precision in ((row["use_model"], row["use_precision"]), (row["model"], row["precision"]))
+        )
         yield Change(
-            what=f"{row['use_model']} x {row['use_epochs']} for {row['model']} x {row['epochs']}",
+            what=f"{use} x {row['use_epochs']} for {instead} x {row['epochs']}",
             basis="measured",
             ratio=row["energy_ratio"],
             accuracy_difference=row["accuracy_difference"],
             num_runs=min(row["use_num_runs"], row["num_runs"]),
             run_ids=(*row["use_run_ids"], *row["run_ids"]),
-            remark="within a point of the other's best validation accuracy, at an epoch chosen in hindsight",
+            remark="epochs; within a point of the other's best validation accuracy, at an epoch chosen in hindsight",
         )
 
 
@@ -249,7 +261,7 @@ def _at_most(spent: Spent) -> Iterator[Change]:
                 what=what,
                 basis="at most",
                 ratio=1 - shares[phase],
-                num_runs=spent.num_runs,
+                num_runs=len(spent.run_ids),
                 run_ids=tuple(spent.run_ids),
                 effort=effort,
                 remark=f"{spent.title}; {remark}",

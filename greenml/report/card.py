@@ -127,12 +127,12 @@ def opening(run: Row) -> str:
     """One paragraph: what it is, what it reached, what that took."""
     value, metric = reached(run), escape(run["metric"])
     if value is None:
-        result = f"Its test {metric} is unknown."
+        result = "What it reached on test data is unknown."
     elif run["metric"] == "accuracy":
         result = f"It reached {percentage(value)} % test accuracy."
     else:
         better = "less" if run["goal"] == "min" else "more"
-        result = f"It reached a test {metric} of {figure(value)} ({better} is better)."
+        result = f"It reached a {metric} of {figure(value)} ({better} is better)."
     verb = "trained" if run["kind"] in TRAINED_HERE else "tracked" if run["kind"] == "track" else "recorded"
     cost = f"The run took {escape(energy(run))} and {escape(co2(run))} (run {run['run_id']}, {run['status']})."
     return f"`{run['model'].replace('`', '')}`, {verb} on {escape(run['dataset'])} by greenml. {result} {cost}"
@@ -150,7 +150,7 @@ def training(run: Row) -> list[tuple[str, str]]:
         ("data", f"{run['dataset']}" + (f": {counts} samples" if counts else "")),
         ("data and split", f"{run['data_hash'] or UNKNOWN}, {run['split_hash'] or UNKNOWN}"),
         ("image size", f"{run['image_size']} px" if run["image_size"] else UNKNOWN),
-        ("epochs", f"{run['epochs']}; the epoch kept is {run['best_epoch'] or UNKNOWN}, chosen on validation"),
+        ("epochs", epochs(run)),
         ("precision", run["precision"] or UNKNOWN),
         ("batch size", str(run["batch_size"] or UNKNOWN)),
         ("optimizer", optimizer(run["config"])),
@@ -159,6 +159,12 @@ def training(run: Row) -> list[tuple[str, str]]:
         ("hardware", hardware(run) or UNKNOWN),
         ("versions", ", ".join(f"{name} {version}" for name, version in run["versions"].items()) or UNKNOWN),
     ]  # fmt: skip
+
+
+def epochs(run: Row) -> str:
+    """How many, and which one was kept; what a program keeps, nobody knows."""
+    kept = f"; epoch {run['best_epoch']} was kept, chosen on validation" if run["best_epoch"] else ""
+    return f"{run['epochs']}{kept if run['kind'] in TRAINED_HERE else ''}"
 
 
 def optimizer(config: Row) -> str:

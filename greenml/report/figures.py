@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from greenml import plots
+from greenml import grid, plots
+from greenml.console import counted
+from greenml.units import JOULES_PER_KWH, format_energy
 
 if TYPE_CHECKING:
-    from greenml.report.content import Content
+    from collections.abc import Mapping, Sequence
+
+    from greenml.report.content import Content, Row
+
+ELSEWHERE = ["NOR", "SWE", "FRA", "BRA", "CAN", "GBR", "DEU", "USA", "JPN", "CHN", "AUS", "IND", "ZAF", "POL", "IDN"]
+"""Large grids of every continent, from clean to dirty, for a run to be imagined in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +33,11 @@ class Figure:
     """An Altair chart, or None where no row can be drawn."""
 
 
-def figures(content: Content) -> list[Figure]:
+def figures(content: Content, *, swap: Row | None = None) -> list[Figure]:
     """Every chart of a report, in the order of the page; also those that nothing can be drawn for, with the reason.
 
-    A chart whose marks belong to runs has `run_id` in its rows and the variable `plots.PICKED`.
+    A chart whose marks belong to runs has `run_id` in its rows and the variable `plots.PICKED`. `swap`, a row of
+    `swaps`, is the one whose break-even is drawn; by default the first of the content.
     """
     sheet = plots.Sheet(
         runs=content.runs,
@@ -40,28 +50,258 @@ def figures(content: Content) -> list[Figure]:
         ],
     )
     return [
-        Figure(
-            name="leaderboard",
-            title="What each run reached for its energy",
-            caption="",
-            chart=plots.ranking(sheet),
-        ),
-        Figure(
-            name="tradeoff",
-            title="Accuracy against energy",
-            caption="",
-            chart=plots.tradeoff(sheet, content.front),
-        ),
-        Figure(
-            name="learning",
-            title="How the runs learned",
-            caption="",
-            chart=plots.learning(sheet, content.optimal),
-        ),
-        Figure(
-            name="marginal",
-            title="What one more percentage point cost",
-            caption="",
-            chart=plots.marginal(sheet),
-        ),
+        _leaderboard(sheet),
+        _tradeoff(sheet, content),
+        _learning(sheet, content),
+        _marginal(sheet, content),
+        _parts(sheet, content),
+        _repeats(sheet, content),
+        _heatmap(sheet),
+        _savings(content),
+        _break_even(content, swap or next(iter(content.swaps), None)),
+        _timeline(sheet, content),
+        _map(sheet),
+        _elsewhere(sheet),
     ]
+
+
+# One by one
+
+
+def _leaderboard(sheet: plots.Sheet) -> Figure:
+    reached = [row for row in sheet.runs if row["accuracy"] is not None]
+    return _figure(
+        "leaderboard",
+        "What each run reached for its energy",
+        plots.ranking(sheet),
+        "Test accuracy in percentage points per kWh of the whole run, set-up and test included, and the accuracy "
+        f"itself. {_of(reached, sheet)} {_known(reached)}"
+        + (f" Only the first {plots.MAX_BARS} of a data set are drawn." if len(reached) > plots.MAX_BARS else "")
+        + _panels(sheet),
+        without="No run has a test accuracy yet.",
+    )
+
+
+def _tradeoff(sheet: plots.Sheet, content: Content) -> Figure:
+    ended = {row["run_id"] for row in content.epochs if row["value"] is not None and row["energy_total_j"] is not None}
+    drawn = [row for row in sheet.runs if row["run_id"] in ended]
+    return _figure(
+        "tradeoff",
+        "Accuracy against energy",
+        plots.tradeoff(sheet, content.front),
+        "Validation accuracy against the energy from the start of the run up to that epoch, without the test. Large "
+        "marks: where runs ended. Small marks and the broken line: the front, epochs that no other epoch of any run "
+        f"beats in both. {_of(drawn, sheet)} {_known(drawn)}{_panels(sheet)}",
+        without="No epoch has both a figure on validation and a known energy.",
+    )
+
+
+def _learning(sheet: plots.Sheet, content: Content) -> Figure:
+    validated = {row["run_id"] for row in content.epochs if row["value"] is not None}
+    drawn = [row for row in sheet.runs if row["run_id"] in validated]
+    return _figure(
+        "learning",
+        "How the runs learned",
+        plots.learning(sheet, content.optimal),
+        "Validation by epoch and by the energy up to that epoch, and validation loss. In hindsight: rings stand at "
+        "the first epoch within one percentage point of the run's best, diamonds at the knee, where accuracy stands "
+        f"highest above the straight line from nothing to everything spent. {_of(drawn, sheet)} {_known(drawn)}"
+        + _thinned(sheet, drawn)
+        + _panels(sheet),
+        without="No epoch has a figure on validation.",
+    )
+
+
+def _marginal(sheet: plots.Sheet, content: Content) -> Figure:
+    gained = {row["run_id"] for row in content.marginal if row["wh_per_point"] is not None}
+    drawn = [row for row in sheet.runs if row["run_id"] in gained]
+    return _figure(
+        "marginal",
+        "What one more percentage point cost",
+        plots.marginal(sheet),
+        "Energy of an epoch divided by the percentage points of validation accuracy by which it beat all epochs "
+        f"before. An epoch that gained nothing has no price and no point. {_of(drawn, sheet)} {_known(drawn)}",
+        without="No epoch with a known energy gained validation accuracy.",
+    )
+
+
+def _parts(sheet: plots.Sheet, content: Content) -> Figure:
+    known = set(plots.known_runs(sheet, content.phases))
+    drawn = [row for row in sheet.runs if row["run_id"] in known]
+    first = f" The first {plots.MAX_STACKS} are drawn." if len(drawn) > plots.MAX_STACKS else ""
+    return _figure(
+        "parts",
+        "Where the energy went",
+        plots.parts(sheet, content.phases),
+        f"Left: energy by phase of the run. Right: which component used it. {_of(drawn, sheet)} {_known(drawn)}{first}"
+        " Runs of which a part is unknown are left out.",
+        without="Of no run the energy of every phase is known.",
+    )
+
+
+def _repeats(sheet: plots.Sheet, content: Content) -> Figure:
+    known = [row for row in sheet.runs if row["co2_g"] is not None]
+    return _figure(
+        "repeats",
+        "How far equal runs lie apart",
+        plots.repeats(sheet, content.groups),
+        "CO2e of each run of a recipe (one config, any seed). Three runs and more have a box: the middle half, the "
+        f"median and, as whiskers, the least and the most. {_of(known, sheet)} {_known(known)}",
+        without="Of no run the CO2e is known.",
+    )
+
+
+def _heatmap(sheet: plots.Sheet) -> Figure:
+    known = [row for row in sheet.runs if row["co2_g"] is not None]
+    if plots.has_seasons(sheet):
+        title = "CO2e by model, country and season"
+    elif any(row["tags"] for row in known):
+        title = "CO2e by model, country and tag"
+    else:
+        title = "CO2e by model and country"
+    return _figure(
+        "heatmap",
+        title,
+        plots.heatmap(sheet),
+        f"Mean CO2e of a run, in {sheet.mass.name}, with the number of runs where it is more than one. Runs differ in "
+        f"epochs and settings, too: a cell says what was emitted, not why. {_of(known, sheet)} {_known(known)}",
+        without="Of no run the CO2e is known.",
+    )
+
+
+def _savings(content: Content) -> Figure:
+    return _figure(
+        "savings",
+        "What one change saved",
+        plots.savings(content.savings),
+        "Recipes that differ in the one key named, over the seeds that both ran under (n). Energy of the new one as a "
+        "share of the old one's, and the difference in validation accuracy in percentage points; bars are one standard "
+        "deviation over the pairs, and one pair has none."
+        + (f" The first {plots.MAX_PAIRS} are drawn." if len(content.savings) > plots.MAX_PAIRS else ""),
+        without="No two recipes differ in one key alone.",
+    )
+
+
+def _break_even(content: Content, swap: Row | None) -> Figure:
+    title = "When finding out has paid for itself"
+    if swap is None:
+        return Figure(name="break-even", title=title, caption="No recipe would serve as well for less.", chart=None)
+    runs = [row for row in content.runs if row["contest"] == swap["contest"]]
+    spent_kwh = sum(row["known_kwh"] or 0.0 for row in runs)
+    unknown = sum(row["energy_kwh"] is None for row in runs)
+    use = f"{swap['use_model']} for {counted(swap['use_epochs'], 'epoch')}"
+    instead = f"{swap['model']} for {swap['epochs']}"
+    trainings = plots.num_to_break_even(swap, spent_kwh)
+    after = "" if trainings is None else f" They are paid back after {plots.count(trainings)}."
+    return _figure(
+        "break-even",
+        title,
+        plots.break_even(swap, spent_kwh),
+        f"The {counted(len(runs), 'run')} of this data set and split took {_at_least(unknown)}"
+        f"{format_energy(spent_kwh * JOULES_PER_KWH)}. Each later training with {use} instead of {instead} takes "
+        f"{format_energy(swap['use_energy_kwh'] * JOULES_PER_KWH)} instead of "
+        f"{format_energy(swap['energy_kwh'] * JOULES_PER_KWH)} ({swap['source']}), runs "
+        f"{', '.join(run_id[:4] for run_id in [*swap['use_run_ids'], *swap['run_ids']])}.{after}",
+        without="No swap saves energy.",
+    )
+
+
+def _timeline(sheet: plots.Sheet, content: Content) -> Figure:
+    years = sorted({str(row["intensity_year"]) for row in sheet.runs if row["intensity_year"]})
+    said = f" (of {', '.join(years)})" if years else ""
+    return _figure(
+        "timeline",
+        "Intensity of the grid and speed of training",
+        plots.timeline(sheet, images_per_s(content)),
+        f"Each run at the time it started. The intensities are yearly averages{said}: they show where a run was, not "
+        "the hour it ran at, so that no time of day looks cleaner here than another. Speed is images learned from per "
+        f"second of training. {counted(len(sheet.runs), 'run')}.",
+        without="No run has begun.",
+    )
+
+
+def _map(sheet: plots.Sheet) -> Figure:
+    countries = grid.countries()
+    of = {country.name: country for country in countries}
+    ran = Counter(row["country"] for row in sheet.runs if row["country"])
+    places = ", ".join(f"{name} ({counted(number, 'run')})" for name, number in ran.most_common(8))
+    small = [name for name in ran if name in of and of[name].numeric not in plots.drawn_ids()]
+    lost = len(sheet.runs) - sum(ran.values())
+    return _figure(
+        "map",
+        "Carbon intensity of electricity",
+        plots.world_map(sheet, [dataclasses.asdict(country) for country in countries]),
+        f"Yearly averages of {len(countries)} countries: {countries[0].source}. "
+        + (f"Outlined, where runs were: {places}. " if ran else "")
+        + (f"Too small to be drawn: {', '.join(small)}. " if small else "")
+        + (f"{counted(lost, 'run')} without a region count with the world average. " if lost else "")
+        + "Shapes: Natural Earth.",
+    )
+
+
+def _elsewhere(sheet: plots.Sheet) -> Figure:
+    countries = {country.alpha3: country for country in grid.countries()}
+    world = grid.world()
+    places = [countries[code] for code in ELSEWHERE if code in countries]
+    factors = [{"name": place.name, "g_per_kwh": place.g_per_kwh} for place in places]
+    known = [row for row in sheet.runs if row["energy_kwh"] is not None]
+    return _figure(
+        "elsewhere",
+        "The same run elsewhere",
+        plots.elsewhere(sheet, [*factors, {"name": world.region, "g_per_kwh": world.g_per_kwh}]),
+        "CO2e of one run's energy with the grids of other places: energy x PUE x yearly average. The first run of the "
+        "leaderboard, or the one that is picked. Hardware and PUE are taken as they were. "
+        f"{_known(known[:1])} Factors: {countries[ELSEWHERE[0]].source}; world: {world.source.partition(',')[0]}.",
+        without="Of no run the whole energy is known.",
+    )
+
+
+# What captions are made of
+
+
+def _figure(name: str, title: str, chart: Any, caption: str, *, without: str = "") -> Figure:
+    return Figure(name=name, title=title, caption=without if chart is None else " ".join(caption.split()), chart=chart)
+
+
+def _of(drawn: Sequence[Row], sheet: plots.Sheet) -> str:
+    """How many runs a chart is made of, and how many could not be drawn."""
+    missing = len(sheet.runs) - len(drawn)
+    return f"{counted(len(drawn), 'run')}" + (f", {missing} more lack the figures." if missing else ".")
+
+
+def _known(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Whether the energy of these runs was measured."""
+    sources = Counter(row["source"] for row in runs if row["energy_kwh"] is not None)
+    if not sources:
+        return "Energy unknown."
+    if len(sources) == 1:
+        return f"Energy {next(iter(sources))}."
+    each = [f"{source} in {counted(number, 'run')}" for source, number in sources.most_common()]
+    return f"Energy {', '.join(each)}."
+
+
+def _at_least(num_unknown: int) -> str:
+    return "at least " if num_unknown else ""
+
+
+def _panels(sheet: plots.Sheet) -> str:
+    """Runs of different data sets are not compared."""
+    left_out = len(sheet.contests) - len(sheet.panels)
+    if left_out:
+        return f" One panel for each data set and split; {left_out} more are left out."
+    return " One panel for each data set and split." if len(sheet.panels) > 1 else ""
+
+
+def _thinned(sheet: plots.Sheet, drawn: Sequence[Row]) -> str:
+    runs = f" The first {plots.MAX_RUNS} runs are drawn." if len(drawn) > plots.MAX_RUNS else ""
+    epochs = " Of long runs every n-th epoch is drawn." if sheet.is_thinned else ""
+    return runs + epochs
+
+
+def images_per_s(content: Content) -> dict[str, float | None]:
+    """Run id -> images learned from per second of its phases named `train`."""
+    seconds = {row["run_id"]: row["duration_s"] for row in content.phases if row["name"] == "train"}
+    images = Counter[str]()
+    for row in content.epochs:
+        images[row["run_id"]] += row["num_samples"] or 0
+    return {run_id: images[run_id] / seconds[run_id] for run_id in images if seconds.get(run_id) and images[run_id]}

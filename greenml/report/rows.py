@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 
 OF_THESE = "run_id in (select unnest($1))"
 BOARD = """
-    select
-        leaderboard.*,
-        runs.num_parameters,
-        runs.flops_per_sample
-    from leaderboard
-    join runs using (run_id)
+    from (
+        select
+            leaderboard.*,
+            runs.num_parameters,
+            runs.flops_per_sample
+        from leaderboard
+        join runs using (run_id)
+    ) as board
 """
-BEST_FIRST = "order by rank nulls last, leaderboard.started_at desc, run_id"
+BEST_FIRST = "order by rank nulls last, started_at desc, run_id"
 VIEWS = {
     "leaderboard": f"{BOARD} where {OF_THESE} order by contest, rank nulls last, started_at, run_id",
     "leaderboard_groups": """
@@ -93,6 +95,25 @@ def board(db: Store) -> list[Row]:
     return db.rows(f"{BOARD} {BEST_FIRST}")
 
 
+def top(db: Store, num_runs: int, num_contests: int) -> list[Row]:
+    """The best runs of each of the newest contests, the newest contest first; all with a test accuracy."""
+    sql = f"""
+        with reached as ({BOARD} where accuracy is not null),
+        placed as (
+            select
+                *,
+                max(started_at) over (partition by contest) as _newest,
+                row_number() over (partition by contest {BEST_FIRST}) as _place
+            from reached
+        )
+        select * exclude (_newest, _place)
+        from placed
+        qualify _place <= $1 and dense_rank() over (order by _newest desc, contest) <= $2
+        order by _newest desc, contest, _place
+    """
+    return db.rows(sql, [num_runs, num_contests])
+
+
 def best(db: Store, run_ids: Sequence[str], limit: int) -> list[str]:
     """The best `limit` of these runs: by rank, then the newest that have none."""
     rows = db.rows(f"select run_id from leaderboard where {OF_THESE} {BEST_FIRST} limit $2", [list(run_ids), limit])
@@ -103,8 +124,8 @@ def low_carbon(db: Store, run_ids: Sequence[str], most_g: float) -> list[Row]:
     """Ranked runs that took at most so many grams of CO2e, the most accurate on validation first."""
     sql = f"""
         {BOARD}
-        where {OF_THESE} and unranked is null and leaderboard.metric = 'accuracy' and co2_g <= $2
-        order by contest, leaderboard.val_accuracy desc nulls last, co2_g, run_id
+        where {OF_THESE} and unranked is null and metric = 'accuracy' and co2_g <= $2
+        order by contest, val_accuracy desc nulls last, co2_g, run_id
     """
     return db.rows(sql, [list(run_ids), most_g])
 
@@ -118,7 +139,7 @@ def contests(db: Store, run_ids: Sequence[str]) -> list[Row]:
             any_value(metric) as common_metric,
             any_value(goal) as common_goal,
             count(*) as num_runs,
-            count(*) filter (unranked is null) as num_ranked,
+            count(rank) as num_ranked,
             {TOGETHER},
             first(leaderboard order by rank, started_at, run_id) filter (rank is not null) as thriftiest,
             first(leaderboard order by val_accuracy desc, energy_kwh, run_id)

@@ -2,6 +2,7 @@
 create or replace macro finished_runs(recipes) as table
 select
     contestants.run_key,
+    contestants.run_id,
     (runs.meter ->> '$.idle.watts')::double as idle_w
 from contestants
 join runs using (run_key)
@@ -33,7 +34,7 @@ select
     total_j / nullif(if(count(*) over () = count(total_j) over (), sum(total_j) over (), null), 0) as share,
     kwh(idle_j) as idle_kwh,
     worst_source as source,
-    (select count(*) from finished_runs(recipes)) as num_runs
+    (select list(run_id order by run_key) from finished_runs(recipes)) as run_ids
 from kinds
 order by first_place;
 

@@ -1,0 +1,356 @@
+"""The page of `report --html`: read as a browser reads it, and held against what the views answer."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+import json
+import math
+import re
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import STARTED_AT, WORLD, make_end, make_run, record
+
+from greenml.console import clean, plain
+from greenml.recommend import Asked, advise
+from greenml.report.content import Content, gather
+from greenml.report.equivalences import equivalences
+from greenml.report.page import DIGITS, page, shortened
+from greenml.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+A, B, C, D, E, F = (letter * 12 for letter in "abcdef")
+HOSTILE = "</script><img src=x onerror=alert(1)>'\"&<!--\u2028\u202e🌱{{ 7 * 7 }}"
+VOID = {"meta", "br", "img", "input", "link", "hr"}
+# What the charts' libraries name and never fetch: namespaces, formats, a hint for programmers, a menu that is off.
+NAMED = {
+    "http://www.w3.org/1999/xlink",
+    "http://www.w3.org/2000/svg",
+    "http://www.w3.org/2000/xmlns/",
+    "https://github.com/vega/vega-lite/issues/2415",
+    "https://vega.github.io/editor/",
+    "https://vega.github.io/schema/vega/v6.json",
+}
+
+
+class Page(HTMLParser):
+    """A page taken apart: its tags, its tables as rows of the views, its scripts, its words."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.text = text
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: list[tuple[str, list[dict[str, Any]]]] = []
+        self.scripts: list[str] = []
+        self.words = ""
+        self.headline: dict[str, Any] = {}
+        self._open: list[str] = []
+        self._columns: list[tuple[str, bool]] = []
+        self._cells: list[Any] = []
+        self.feed(text)
+        self.close()
+        assert self._open == [], "every tag is closed"
+        data = next(text for text, kind in zip(self.scripts, self._kinds, strict=True) if kind == "application/json")
+        self.charts = json.loads(data)
+
+    @property
+    def _kinds(self) -> list[str | None]:
+        return [attributes.get("type") for name, attributes in self.tags if name == "script"]
+
+    def handle_starttag(self, name: str, pairs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(pairs)
+        self.tags.append((name, attributes))
+        if name not in VOID:
+            self._open.append(name)
+        if name == "table":
+            self.tables.append((str(attributes["data-view"]), []))
+            self._columns = []
+        elif name == "th":
+            self._columns.append((str(attributes["data-column"]), "data-number" in attributes))
+        elif name == "tr":
+            self._cells = []
+        elif name == "td":
+            self._cells.append(attributes.get("data-value"))
+        elif name == "strong" and "data-column" in attributes:
+            self.headline[str(attributes["data-column"])] = json.loads(attributes.get("data-value") or "null")
+        elif name == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, name: str) -> None:
+        assert self._open.pop() == name
+        if name == "tr" and self._cells:
+            self.tables[-1][1].append(
+                {
+                    column: json.loads(value) if is_number and value is not None else value
+                    for (column, is_number), value in zip(self._columns, self._cells, strict=True)
+                }
+            )
+
+    def handle_data(self, text: str) -> None:
+        if self._open and self._open[-1] == "script":
+            self.scripts[-1] += text
+        elif not (self._open and self._open[-1] == "style"):
+            self.words += text
+
+    def dataset(self, name: str) -> list[dict[str, Any]]:
+        """As page.js unpacks it."""
+        packed = self.charts["datasets"][name]
+        if "values" in packed:
+            return list(packed["values"])
+        columns = {field: self.column(place) for field, place in packed["columns"].items()}
+        return [{field: column[i] for field, column in columns.items()} for i in range(packed["length"])]
+
+    def column(self, place: int) -> list[Any]:
+        column = self.charts["columns"][place]
+        return column if isinstance(column, list) else [None if i is None else column["of"][i] for i in column["at"]]
+
+
+def fill(db: Store) -> None:
+    """Two recipes under two seeds each, one that learned nothing, one with a gap, and one that was only watched."""
+    config = {"model": "cnn", "epochs": 3, "lr": 0.001}
+    for run_id, precision, seed, joules, accuracy in (
+        (A, "fp32", 0, 4000.0, 0.91),
+        (B, "fp32", 1, 4100.0, 0.92),
+        (C, "bf16", 0, 1900.0, 0.9),
+        (D, "bf16", 1, 2100.0, 0.915),
+    ):
+        record(
+            db, run_id, [0.5, 0.8, accuracy], [joules, joules / 3, joules / 7],
+            precision=precision, seed=seed, group_hash=f"g-{precision}", config={**config, "precision": precision},
+        )  # fmt: skip
+    record(db, E, [0.1, 0.1], [10.0, 10.0], model="resnet18", group_hash="g-e", config={**config, "model": "resnet18"})
+    record(db, F, [0.5, 0.6], [50.0, None], name="gap", group_hash="g-f", config={**config, "lr": 0.1})
+    watched: dict[str, Any] = {"kind": "track", "model": "train.py", "dataset": "own", "data_hash": None}
+    unsaid = dict.fromkeys(("num_classes", "num_train", "num_val", "num_test", "image_size", "num_parameters"))
+    db.write([make_run("9" * 12, **watched, **unsaid), make_end("9" * 12, test_accuracy=None, val_accuracy=None)])
+
+
+def drawn(db: Store, **how: Any) -> tuple[Page, Content]:
+    ids = [row["run_id"] for row in db.rows("select run_id from leaderboard")]
+    content = gather(db, ids, **how)
+    return Page(page(content, advise(db, Asked()), written_at=STARTED_AT)), content
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store(tmp_path_factory.mktemp("page") / "store" / "greenml.duckdb", timeout_s=5)
+    store.check()
+    fill(store)
+    return store
+
+
+@pytest.fixture(scope="module")
+def read(filled: Store) -> tuple[Page, Content]:
+    return drawn(filled)
+
+
+# Nothing comes from outside, and nothing gets there
+
+
+def test_the_page_asks_for_nothing(read: tuple[Page, Any]) -> None:
+    parsed, _ = read
+    for name, attributes in parsed.tags:
+        assert name not in {"link", "iframe", "object", "embed", "base", "form", "img", "video", "audio", "source"}
+        assert not any(key.startswith("on") or key in ("src", "srcset", "action", "style") for key in attributes)
+        assert (attributes.get("href") or "#").startswith("#")
+    own = parsed.scripts[-1]
+    assert not re.search(r"\bfetch\b|XMLHttpRequest|WebSocket|sendBeacon|import\s*\(|eval\(|https?:", own)
+
+
+def test_every_address_on_the_page_is_one_that_is_only_named(read: tuple[Page, Any]) -> None:
+    text = read[0].text
+    assert set(re.findall(r"https?://[\w./-]+", text)) <= NAMED
+    style = text[text.index("<style>") : text.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_browsers_are_told_to_fetch_nothing_and_to_run_these_scripts_alone(read: tuple[Page, Any]) -> None:
+    parsed, _ = read
+    [policy] = [attributes["content"] or "" for name, attributes in parsed.tags if "http-equiv" in attributes]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    kinds = [attributes.get("type") for name, attributes in parsed.tags if name == "script"]
+    run = [script for script, kind in zip(parsed.scripts, kinds, strict=True) if kind is None]
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in run]
+    assert rules["script-src"].split() == [f"'sha256-{digest}'" for digest in digests]
+
+
+def test_names_are_words_and_nothing_else(db: Store) -> None:
+    changes: dict[str, Any] = {"name": HOSTILE, "model": HOSTILE, "dataset": HOSTILE, "tags": [HOSTILE]}
+    changes |= {"command": HOSTILE, "precision": HOSTILE, "hardware": {HOSTILE: HOSTILE}, "versions": {"x": HOSTILE}}
+    record(db, A, [0.5, 0.9], [100.0, 100.0], **changes, intensity=WORLD)
+    record(db, B, [0.5, 0.9], [100.0, 100.0], seed=1, **changes)
+    parsed, content = drawn(db)
+    assert [name for name, _ in parsed.tags if name == "img"] == []
+    assert len(parsed.scripts) == 3
+    assert content.runs[0]["model"] == HOSTILE
+    [(_, rows), *_] = parsed.tables
+    assert rows[0]["model"] == clean(HOSTILE)
+    assert "🌱{{ 7 * 7 }}" in parsed.words
+
+
+# Every number is the view's
+
+
+@pytest.mark.parametrize("view", ["leaderboard", "leaderboard_groups", "swaps", "savings"])
+def test_a_table_holds_what_its_view_answers(filled: Store, read: tuple[Page, Any], view: str) -> None:
+    parsed, content = read
+    field = {"leaderboard": "runs", "leaderboard_groups": "groups"}.get(view, view)
+    shown = [row for name, rows in parsed.tables if name == view for row in rows]
+    answered = filled.rows(f"from {view}")
+    assert len(shown) == len(answered) > 0
+    for row, kept in zip(shown, getattr(content, field), strict=True):
+        assert kept.items() >= {key: kept[key] for key in row}.items()
+        [answer] = [other for other in answered if all(other[key] == kept[key] for key in other)]
+        same(row, answer, hidden={"acc_per_kwh"} if not answer.get("rank", True) else set())
+
+
+@pytest.mark.parametrize("field", ["break_even", "factors", "meters"])
+def test_so_does_what_the_page_sums_up(read: tuple[Page, Any], field: str) -> None:
+    parsed, content = read
+    [shown] = [rows for name, rows in parsed.tables if name == field]
+    answered = getattr(content, field)
+    assert answered
+    for row, answer in zip(shown, answered, strict=True):
+        same(row, answer)
+
+
+def same(shown: dict[str, Any], answered: dict[str, Any], hidden: Collection[str] = ()) -> None:
+    """To the last bit."""
+    for column, value in shown.items():
+        expected = None if column in hidden else plain(answered[column])
+        if isinstance(expected, list | bool) and isinstance(value, str):
+            value = json.loads(value)
+        assert value == expected, column
+
+
+def test_the_headline_is_the_sum(filled: Store, read: tuple[Page, Any]) -> None:
+    parsed, _ = read
+    [row] = filled.rows("select sum(known_kwh) as known_kwh, count(*) as num_runs from leaderboard")
+    assert parsed.headline["known_kwh"] == row["known_kwh"]
+    assert parsed.headline["num_runs"] == row["num_runs"]
+    assert "energy_kwh" not in parsed.headline, "one run has a gap, so that nobody knows the total"
+    assert "≥ the known part" in parsed.words
+    assert "~ estimated by a power model, not measured" in parsed.words
+
+
+def test_charts_hold_what_the_views_answer(filled: Store, read: tuple[Page, Any]) -> None:
+    """As far as the digits go that are kept."""
+    parsed, _ = read
+    runs = {row["run_id"]: row for row in filled.rows("from leaderboard")}
+    epochs = {(row["run_id"], row["epoch"]): row for row in filled.rows("from epochs")}
+    num_compared = 0
+    for name in parsed.charts["datasets"]:
+        for row in parsed.dataset(name):
+            if not isinstance(row, dict) or "run_id" not in row:
+                continue
+            known = epochs.get((row["run_id"], row.get("epoch"))) or runs[row["run_id"]]
+            for field in ("value", "accuracy", "grams", "epochs"):
+                answer = known.get({"grams": "co2_g"}.get(field, field))
+                if row.get(field) is not None and isinstance(answer, int | float):
+                    scale = row[field] / answer if field == "grams" and answer else 1.0
+                    assert math.isclose(scale, 10 ** round(math.log10(scale)), rel_tol=10**-DIGITS * 10)
+                    assert math.isclose(row[field], answer * scale, rel_tol=10**-DIGITS * 10), (name, field)
+                    num_compared += 1
+    assert num_compared > 20
+
+
+def test_data_that_charts_share_is_there_once(read: tuple[Page, Any]) -> None:
+    parsed, _ = read
+    used = re.findall(r'"name": "(data-[0-9a-f]{16})"', json.dumps(parsed.charts["specs"]))
+    assert set(used) == set(parsed.charts["datasets"])
+    columns = [json.dumps(column) for column in parsed.charts["columns"]]
+    assert len(columns) == len(set(columns))
+
+
+@pytest.mark.parametrize(
+    ("value", "short"),
+    [(0.123456789, 0.1234568), (3.0, 3), (1e300, 1e300), (math.nan, None), (math.inf, None), ("x", "x"), (None, None)],
+)
+def test_charts_hold_so_many_digits(value: Any, short: Any) -> None:
+    assert shortened(value) == short
+
+
+# What there may be too little of, or too much
+
+
+def test_no_runs(db: Store) -> None:
+    parsed, _ = drawn(db)
+    assert parsed.tables == []
+    assert "no runs" in parsed.words
+    assert "greenml train cnn --dataset digits" in parsed.words
+
+
+def test_one_run(db: Store) -> None:
+    record(db, A, [0.9], [100.0])
+    parsed, _ = drawn(db)
+    [rows] = [rows for view, rows in parsed.tables if view == "leaderboard"]
+    assert [row["run_id"] for row in rows] == [A]
+    assert [view for view, _ in parsed.tables if view in ("swaps", "savings")] == []
+
+
+def test_runs_without_accuracy(db: Store) -> None:
+    """Tracked programs: their energy is known, and nothing is made up about the rest."""
+    record(db, A, [], [], ended=False, kind="track", dataset="unknown", data_hash=None, num_classes=None)
+    db.write([make_end(A, test_accuracy=None, val_accuracy=None, best_epoch=None)])
+    parsed, _ = drawn(db)
+    [rows] = [rows for view, rows in parsed.tables if view == "leaderboard"]
+    assert rows[0]["accuracy"] is None
+    assert "no test accuracy" in parsed.words
+
+
+def test_unknown_energy_is_unknown_and_not_nothing(db: Store) -> None:
+    record(db, A, [0.8, 0.9], [None, None])
+    parsed, _ = drawn(db)
+    assert parsed.headline["known_kwh"] is None
+    assert "unknown" in parsed.words
+    assert not re.search(r"\b0(\.0+)? [mk]?Wh", parsed.words)
+    assert "as much as" not in parsed.words
+
+
+def test_what_is_left_out_is_said(db: Store) -> None:
+    record(db, A, [0.9], [100.0])
+    parsed, _ = drawn(db, num_left_out=9900)
+    assert "9,900 older runs would not fit on this page and are left out" in parsed.words
+
+
+def test_a_title_of_ones_own(db: Store) -> None:
+    text = page(gather(db, []), [], title="<b>Mine</b>", written_at=STARTED_AT)
+    assert "<title>&lt;b&gt;Mine&lt;/b&gt;</title>" in text
+
+
+def test_headings_do_not_skip(read: tuple[Page, Any]) -> None:
+    parsed, _ = read
+    levels = [int(name[1]) for name, _ in parsed.tags if re.fullmatch(r"h[1-6]", name)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    identities = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(identities) == len(set(identities))
+
+
+# What it is like
+
+
+@pytest.mark.parametrize(
+    ("energy_kwh", "co2_g", "amounts"),
+    [
+        (None, None, []),
+        (1e-9, 1e-6, []),
+        (0.1, None, [0.1 / 0.0930222]),
+        (0.02, 14.0, [2.0, 14 / 12.4]),
+        (1.0, 488.0, [1 / 0.0930222, 2.0]),
+    ],
+)
+def test_at_most_two_things_that_people_know(
+    energy_kwh: float | None, co2_g: float | None, amounts: list[float]
+) -> None:
+    found = equivalences(energy_kwh, co2_g)
+    assert [one.amount for one in found] == pytest.approx(amounts, rel=1e-5)
+    assert all(one.source for one in found)
