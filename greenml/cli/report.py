@@ -289,8 +289,11 @@ class Matter:
         return advise(self.db, Asked(contests=list(dict.fromkeys(run["contest"] for run in self.content.runs))))
 
     def html(self) -> str:
+        from greenml.report.library import prepare
         from greenml.report.page import page
 
+        if self.shown:
+            prepare()  # beside reading the rows
         return page(self.content, self.advice, written_at=self.written_at)
 
     def markdown(self) -> str:
@@ -306,14 +309,14 @@ class Matter:
 
     def leaders(self) -> list[Table]:
         """The best runs under the threshold, where one was given."""
-        from greenml.report import leaders, rows
+        from greenml.report import contests, rows
 
         if self.most_g is None:
             return []
         found = rows.low_carbon(self.db, self.run_ids, self.most_g)
         if not found:
             console.say(f"no ranked run took at most {format_mass(self.most_g)} CO2e")
-        return leaders.tables(found, self.most_g)
+        return contests.leaders(found, self.most_g)
 
     def write_charts(self, folder: Path, kind: str) -> None:
         """Every figure under its own name."""
