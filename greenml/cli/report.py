@@ -333,7 +333,7 @@ class Matter:
                     continue
                 files.append(folder / f"{figure.name}.{kind}")
                 with whole(files[-1]) as partial:
-                    save(figure.chart, partial)
+                    save(plots.titled(figure.chart, figure.title, figure.caption), partial)
         say_written(folder, files)
 
 

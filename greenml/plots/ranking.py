@@ -41,7 +41,7 @@ def _panel(sheet: Sheet, rows: Sequence[Row], title: str | None) -> alt.HConcatC
     bars = [
         {
             "run_id": row["run_id"],
-            "run": f"{row['rank']}.  {sheet.labels[row['run_id']]}" if row["rank"] else sheet.labels[row["run_id"]],
+            "run": f"{row['rank']}. {sheet.labels[row['run_id']]}" if row["rank"] else sheet.labels[row["run_id"]],
             "place": place,
             "model": known[row["run_id"]]["model"],
             # Who is not ranked has no bar, but the reason in its place.
