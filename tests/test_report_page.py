@@ -317,7 +317,7 @@ def test_unknown_energy_is_unknown_and_not_nothing(db: Store) -> None:
 def test_what_is_left_out_is_said(db: Store) -> None:
     record(db, A, [0.9], [100.0])
     parsed, _ = drawn(db, num_left_out=9900)
-    assert "9,900 older runs would not fit on this page and are left out" in parsed.words
+    assert "Of 9,901 runs, the best 1 are on this page" in parsed.words
 
 
 def test_a_title_of_ones_own(db: Store) -> None:

@@ -289,8 +289,11 @@ class Matter:
         return advise(self.db, Asked(contests=list(dict.fromkeys(run["contest"] for run in self.content.runs))))
 
     def html(self) -> str:
+        from greenml.report.library import prepare
         from greenml.report.page import page
 
+        if self.shown:
+            prepare()  # beside reading the rows
         return page(self.content, self.advice, written_at=self.written_at)
 
     def markdown(self) -> str:

@@ -102,7 +102,7 @@ def marginal(sheet: Sheet) -> alt.TopLevelMixin | None:
         _known(sheet)
         .transform_filter("datum.per_point > 0")
         .encode(
-            x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, format="d", title="epoch")),
+            x=by_epoch(alt.Scale(domain=[1, max(2, *(row["epoch"] for row in sheet.marginal))], padding=8)),
             y=alt.Y(**amount("per_point", f"{sheet.per_point.name} per percentage point gained", prices)),
             color=sheet.coloured(),
             detail="run_id:N",
@@ -112,7 +112,7 @@ def marginal(sheet: Sheet) -> alt.TopLevelMixin | None:
     said = [alt.Tooltip("run:N"), alt.Tooltip("epoch:Q"), price]
     way = chart.mark_line(strokeWidth=1).encode(opacity=faded(0.35))
     points = chart.mark_point(filled=True, size=34).encode(opacity=faded(0.9), shape=sheet.shaped(), tooltip=said)
-    crowded = len(sheet.drawn_epochs) > 1500
+    crowded = len(sheet.drawn_epochs) > 600
     drawn: Any = way.encode(opacity=faded(0.7), strokeDash=sheet.dashed()) if crowded else alt.layer(way, points)
     return pickable(drawn.properties(width=WIDTH_PX, height=280))
 

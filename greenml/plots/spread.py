@@ -51,7 +51,9 @@ def repeats(sheet: Sheet, groups: Sequence[Row]) -> alt.TopLevelMixin | None:
     data = inline(rows)
     x = alt.X(**amount("grams", f"{sheet.mass.name} CO2e of a run", [row["grams"] for row in rows]))
     sort = alt.EncodingSortField("place", op="min")
-    y = alt.Y("recipe:N", sort=sort, axis=alt.Axis(title=None, domain=False, ticks=False, labelColor=INK))
+    y = alt.Y(
+        "recipe:N", sort=sort, axis=alt.Axis(title=None, domain=False, ticks=False, labelColor=INK, labelLimit=380)
+    )
     grey = {"color": SUBTLE, "strokeWidth": 1.2}
     boxes = (
         alt.Chart(data)
@@ -156,7 +158,7 @@ def heatmap(sheet: Sheet) -> alt.TopLevelMixin | None:
     several: alt.FacetChart = panel.facet(
         row=alt.Row("facet:N", title=None, header=alt.Header(labelOrient="top", labelAnchor="start"))
     )
-    return several.resolve_axis(x="independent")
+    return several.resolve_axis(x="independent").resolve_scale(y="independent")
 
 
 def has_seasons(sheet: Sheet) -> bool:

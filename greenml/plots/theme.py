@@ -12,8 +12,10 @@ import unicodedata
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
+from altair.utils import schemapi
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 INK, SUBTLE, GRID = "#333333", "#6b6b6b", "#e4e4e4"
@@ -84,6 +86,11 @@ def _theme() -> alt.theme.ThemeConfig:
     )
 
 
+def unchecked() -> AbstractContextManager[None]:
+    """Within, Altair takes our own charts at their word: to check each part as it is made takes most of the time."""
+    return schemapi.debug_mode(False)
+
+
 def pickable(chart: Any) -> Any:
     """The chart with the variable by which a page says which run is picked: once, also above concatenated charts."""
     chart = chart.copy(deep=False)
@@ -93,7 +100,8 @@ def pickable(chart: Any) -> Any:
 
 def faded(opacity: float = 1.0) -> Any:
     """Opacity of a mark of a run: as given, and nearly none where another run is picked."""
-    return alt.condition(f"!{PICKED} || datum.run_id === {PICKED}", alt.value(opacity), alt.value(FADED * opacity))
+    shown = {"test": f"!{PICKED} || datum.run_id === {PICKED}", "value": opacity}
+    return alt.OpacityValue(FADED * opacity, condition=shown)
 
 
 def legible(text: object, width: int = 200) -> str:

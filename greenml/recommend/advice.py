@@ -72,7 +72,8 @@ class Advice:
     next_command: str | None
     runners_up: list[str]
     rows: list[Row]
-    """`recommended`, best first: as many as there are recipes. Energy in kWh, CO2e in grams, times in seconds."""
+    """`recommended`, best first: of the recommended recipe, of what it is held against, of the runners-up at least.
+    Energy in kWh, CO2e in grams, times in seconds."""
 
 
 CONTESTS = """
@@ -132,10 +133,13 @@ def recommended(db: Store, asked: Asked) -> list[Row]:
             found.*
         from contests
         left join recommended({", ".join(asks)}) as found
-            on found.contest = contests.contest and contests.age <= ?
+            on found.contest = contests.contest
+            and contests.age <= ?
+            -- Beside the first and whom it is held against.
+            and (found.place <= ? + 2 or found.recipe_key = found.against_recipe_key)
         order by contests.age, found.place
     """
-    return db.rows(sql, [*conditions.values(), asked.num_contests])
+    return db.rows(sql, [*conditions.values(), asked.num_contests, asked.num_runners_up])
 
 
 def _advice(db: Store, asked: Asked, title: str, group: list[Row]) -> Advice:

@@ -49,20 +49,22 @@ def figures(content: Content, *, swap: Row | None = None) -> list[Figure]:
             *((row["run_id"], row["knee_epoch"]) for row in content.optimal),
         ],
     )
-    return [
-        _leaderboard(sheet),
-        _tradeoff(sheet, content),
-        _learning(sheet, content),
-        _marginal(sheet, content),
-        _parts(sheet, content),
-        _repeats(sheet, content),
-        _heatmap(sheet),
-        _savings(content),
-        _break_even(content, swap or next(iter(content.swaps), None)),
-        _timeline(sheet, content),
-        _map(sheet),
-        _elsewhere(sheet),
-    ]
+    countries = grid.countries()
+    with plots.unchecked():
+        return [
+            _leaderboard(sheet),
+            _tradeoff(sheet, content),
+            _learning(sheet, content),
+            _marginal(sheet, content),
+            _parts(sheet, content),
+            _repeats(sheet, content),
+            _heatmap(sheet),
+            _savings(content),
+            _break_even(content, swap or next(iter(content.swaps), None)),
+            _timeline(sheet, content),
+            _map(sheet, countries),
+            _elsewhere(sheet, countries),
+        ]
 
 
 # One by one
@@ -106,6 +108,7 @@ def _learning(sheet: plots.Sheet, content: Content) -> Figure:
         "Validation by epoch and by the energy up to that epoch, and validation loss. In hindsight: rings stand at "
         "the first epoch within one percentage point of the run's best, diamonds at the knee, where accuracy stands "
         f"highest above the straight line from nothing to everything spent. {_of(drawn, sheet)} {_known(drawn)}"
+        + (" Rings and diamonds are those of the picked run." if len(drawn) > plots.MAX_MARKED else "")
         + _thinned(sheet, drawn)
         + _panels(sheet),
         without="No epoch has a figure on validation.",
@@ -220,8 +223,7 @@ def _timeline(sheet: plots.Sheet, content: Content) -> Figure:
     )
 
 
-def _map(sheet: plots.Sheet) -> Figure:
-    countries = grid.countries()
+def _map(sheet: plots.Sheet, countries: Sequence[grid.Country]) -> Figure:
     of = {country.name: country for country in countries}
     ran = Counter(row["country"] for row in sheet.runs if row["country"])
     places = ", ".join(f"{name} ({counted(number, 'run')})" for name, number in ran.most_common(8))
@@ -239,10 +241,10 @@ def _map(sheet: plots.Sheet) -> Figure:
     )
 
 
-def _elsewhere(sheet: plots.Sheet) -> Figure:
-    countries = {country.alpha3: country for country in grid.countries()}
+def _elsewhere(sheet: plots.Sheet, countries: Sequence[grid.Country]) -> Figure:
+    by_code = {country.alpha3: country for country in countries}
     world = grid.world()
-    places = [countries[code] for code in ELSEWHERE if code in countries]
+    places = [by_code[code] for code in ELSEWHERE if code in by_code]
     factors = [{"name": place.name, "g_per_kwh": place.g_per_kwh} for place in places]
     known = [row for row in sheet.runs if row["energy_kwh"] is not None]
     return _figure(
@@ -251,7 +253,7 @@ def _elsewhere(sheet: plots.Sheet) -> Figure:
         plots.elsewhere(sheet, [*factors, {"name": world.region, "g_per_kwh": world.g_per_kwh}]),
         "CO2e of one run's energy with the grids of other places: energy x PUE x yearly average. The first run of the "
         "leaderboard, or the one that is picked. Hardware and PUE are taken as they were. "
-        f"{_known(known[:1])} Factors: {countries[ELSEWHERE[0]].source}; world: {world.source.partition(',')[0]}.",
+        f"{_known(known[:1])} Factors: {places[0].source}; world: {world.source.partition(',')[0]}.",
         without="Of no run the whole energy is known.",
     )
 
