@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from greenml.plots.sheet import PLAIN, energy_unit, inline, legible, scaled
-from greenml.plots.theme import GREEN, INK, SUBTLE, VERMILION, WIDTH_PX
+from greenml.plots.sheet import PLAIN, energy_unit, inline, scaled
+from greenml.plots.theme import GREEN, INK, SUBTLE, VERMILION, WIDTH_PX, Chart, legible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ MAX_PAIRS = 20
 KEEP, SWAP = "go on as before", "find out, then swap"
 
 
-def savings(rows: Sequence[Row]) -> alt.TopLevelMixin | None:
+def savings(rows: Sequence[Row]) -> Chart | None:
     """Energy ratio and accuracy difference of paired recipes, with their spread; `rows` of the view of that name."""
     pairs = [
         {
@@ -80,7 +80,7 @@ def _differences(
     return alt.layer(line, spread, points).properties(width=200, height=alt.Step(28))
 
 
-def break_even(swap: Row, spent_kwh: float) -> alt.TopLevelMixin | None:
+def break_even(swap: Row, spent_kwh: float) -> Chart | None:
     """Energy of N later trainings, as before or after the swap, on top of what it took to find out.
 
     `swap` is a row of `swaps`, `spent_kwh` the energy of all runs of its contest. None where nothing is saved.

@@ -265,7 +265,7 @@ def _figure(name: str, title: str, chart: Any, caption: str, *, without: str = "
     return Figure(name=name, title=title, caption=without if chart is None else " ".join(caption.split()), chart=chart)
 
 
-def _of(drawn: Sequence[Row], sheet: plots.Sheet) -> str:
+def _of(drawn: Sequence[Mapping[str, Any]], sheet: plots.Sheet) -> str:
     """How many runs a chart is made of, and how many could not be drawn."""
     missing = len(sheet.runs) - len(drawn)
     return f"{counted(len(drawn), 'run')}" + (f", {missing} more lack the figures." if missing else ".")
@@ -294,7 +294,7 @@ def _panels(sheet: plots.Sheet) -> str:
     return " One panel for each data set and split." if len(sheet.panels) > 1 else ""
 
 
-def _thinned(sheet: plots.Sheet, drawn: Sequence[Row]) -> str:
+def _thinned(sheet: plots.Sheet, drawn: Sequence[Mapping[str, Any]]) -> str:
     runs = f" The first {plots.MAX_RUNS} runs are drawn." if len(drawn) > plots.MAX_RUNS else ""
     epochs = " Of long runs every n-th epoch is drawn." if sheet.is_thinned else ""
     return runs + epochs

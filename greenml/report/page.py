@@ -227,7 +227,8 @@ class Pool:
             data = spec.get("data")
             if isinstance(data, dict) and ("values" in data or data.get("name") in named):
                 values = data.pop("values") if "values" in data else named[data["name"]]
-                data["name"] = self._name(values, data.pop("format") if isinstance(values, str) else None)
+                is_csv = isinstance(values, str) and data["format"]["type"] == "csv"
+                data["name"] = self._name(values, data.pop("format") if is_csv else None)
             for part in spec.values():
                 self.take(part, named)
 
