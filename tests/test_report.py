@@ -272,7 +272,7 @@ def test_a_model_card_of_unknown_energy_names_no_grams(db: Store, greenml: Green
     code, out, _ = greenml("report", "--model-card", A)
     assert code == 0
     assert "co2_eq_emissions" not in ModelCard(out).data.to_dict()
-    assert "an unknown amount of CO2e" in out
+    assert "- **CO2e**: unknown" in out
     assert "This run is not ranked: energy partly unknown." in out
 
 

@@ -135,7 +135,8 @@ def opening(run: Row) -> str:
         better = "less" if run["goal"] == "min" else "more"
         result = f"It reached a {metric} of {figure(value)} ({better} is better)."
     verb = "trained" if run["kind"] in TRAINED_HERE else "tracked" if run["kind"] == "track" else "recorded"
-    cost = f"The run took {escape(energy(run))} and {escape(co2(run))} (run {run['run_id']}, {run['status']})."
+    took = "; ".join(f"{name} {escape(text)}" for name, text in (("energy", energy(run)), ("CO2e", co2(run))))
+    cost = f"What that took: {took} (run {run['run_id']}, {run['status']})."
     return f"`{run['model'].replace('`', '')}`, {verb} on {escape(run['dataset'])} by greenml. {result} {cost}"
 
 
@@ -282,14 +283,14 @@ def energy(run: Row) -> str:
     if run["energy_kwh"] is not None:
         return mark(run["source"]) + format_energy(run["energy_kwh"] * JOULES_PER_KWH)
     if not run["known_kwh"]:
-        return "an unknown amount of energy"
+        return UNKNOWN
     return f"{mark('unknown')}{format_energy(run['known_kwh'] * JOULES_PER_KWH)}, the part that is known"
 
 
 def co2(run: Row) -> str:
     if run["co2_g"] is None:
-        return "an unknown amount of CO2e"
-    return f"{mark(run['source'])}{format_mass(run['co2_g'])} CO2e"
+        return UNKNOWN
+    return f"{mark(run['source'])}{format_mass(run['co2_g'])}"
 
 
 def memory(run: Row) -> str:
