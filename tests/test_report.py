@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import string
 import sys
@@ -354,6 +355,20 @@ def test_texts_go_into_a_file_whole(db: Store, greenml: Greenml, tmp_path: Path)
         assert shown
         assert code == 0
     assert [file.name for file in file.parent.iterdir()] == ["text"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_written_to_and_stays_one(db: Store, greenml: Greenml, tmp_path: Path) -> None:
+    record(db, A, [0.9], [100.0])
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert greenml("report", "--latex", "-o", str(pipe))[0] == 0
+        assert os.read(reader, 20).startswith(b"% written by greenml")
+        assert pipe.is_fifo()
+    finally:
+        os.close(reader)
 
 
 def test_three_hundred_runs_and_the_best_of_them(db: Store, greenml: Greenml, tmp_path: Path) -> None:

@@ -359,6 +359,9 @@ def write_views(db: Store, run_ids: Sequence[str], folder: Path, kind: str) -> N
 
 def write_text(path: Path, text: str) -> None:
     with writing(path):
+        if path.exists() and not path.is_file():  # /dev/stdout, a pipe: written to, and never replaced by a file
+            path.write_text(text, encoding="utf-8")
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as partial:
             partial.write_text(text, encoding="utf-8")
