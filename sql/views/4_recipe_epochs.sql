@@ -22,7 +22,8 @@ means as (
         counted.recipe_key,
         all_epochs.epoch,
         count(*) as num_here,
-        avg(all_epochs.val_accuracy) as mean_accuracy,
+        -- Sums come in any order: what ties on paper must tie each time.
+        round(avg(all_epochs.val_accuracy), 12) as mean_accuracy,
         stddev_samp(all_epochs.val_accuracy) as spread_accuracy,
         -- All seeds look at the same images: more runs are no more images.
         min(all_epochs.val_count) as num_samples,

@@ -64,10 +64,11 @@ swapped as (
     asof join front on whole.contest_key = front.contest_key and whole.needed <= front.accuracy
     where front.energy_kwh < whole.spent_kwh
 ),
-best_epochs as (
+bests as (
     select
         swapped.recipe_key,
-        min(epochs_of_recipes.epoch) as best_epoch
+        min(epochs_of_recipes.epoch) as best_epoch,
+        arg_min(epochs_of_recipes.std_accuracy, epochs_of_recipes.epoch) as best_std_accuracy
     from swapped
     join epochs_of_recipes
         on epochs_of_recipes.recipe_key = swapped.recipe_key
@@ -96,18 +97,18 @@ select
     swapped.epochs,
     swapped.num_runs,
     swapped.num_seeds,
-    best.epoch as best_epoch,
-    best.accuracy,
-    best.std_accuracy,
+    bests.best_epoch,
+    swapped.best_accuracy as accuracy,
+    bests.best_std_accuracy as std_accuracy,
     swapped.spent_kwh as energy_kwh,
     swapped.spent_co2_g as co2_g,
     b.run_ids,
-    point.accuracy - best.accuracy as accuracy_difference,
+    point.accuracy - swapped.best_accuracy as accuracy_difference,
     point.energy_kwh / swapped.spent_kwh as energy_ratio,
     point.co2_g / nullif(swapped.spent_co2_g, 0) as co2_ratio,
     -- Null where one of them knows one seed only: nobody knows its spread.
-    abs(point.accuracy - best.accuracy)
-        <= sqrt(point.std_accuracy ** 2 + best.std_accuracy ** 2) + 1e-9 as is_within_spread,
+    abs(point.accuracy - swapped.best_accuracy)
+        <= sqrt(point.std_accuracy ** 2 + bests.best_std_accuracy ** 2) + 1e-9 as is_within_spread,
     point.recipe_key = swapped.recipe_key as is_same_recipe,
     -- Where not, the ratio of CO2 is not that of energy: another grid is part of it.
     coalesce(a.site_g_per_kwh = b.site_g_per_kwh, false) as is_same_intensity,
@@ -115,10 +116,7 @@ select
     point.recipe_key as use_recipe_key,
     swapped.recipe_key
 from swapped
-join best_epochs using (recipe_key)
-join epochs_of_recipes as best
-    on best.recipe_key = best_epochs.recipe_key
-    and best.epoch = best_epochs.best_epoch
+join bests using (recipe_key)
 join named as a on a.recipe_key = point.recipe_key
 join named as b on b.recipe_key = swapped.recipe_key;
 

@@ -121,27 +121,14 @@ differing as (
             then a.value::text in ('"fp32"', 'false')
             else a.recipe_key < b.recipe_key
         end
-),
-paired as (
-    select
-        configured.contest,
-        configured.dataset,
-        configured.model,
-        differing.*,
-        x,
-        y
-    from differing
-    join configured on configured.recipe_key = differing.from_key
-    join counted as x on x.recipe_key = differing.from_key
-    join counted as y on y.recipe_key = differing.to_key and y.seed is not distinct from x.seed
 )
 select
-    any_value(contest) as contest,
-    any_value(dataset) as dataset,
-    any_value(model) as model,
-    key,
-    any_value(first_value) ->> '$' as from_value,
-    any_value(second_value) ->> '$' as to_value,
+    any_value(configured.contest) as contest,
+    any_value(configured.dataset) as dataset,
+    any_value(configured.model) as model,
+    differing.key,
+    any_value(differing.first_value) ->> '$' as from_value,
+    any_value(differing.second_value) ->> '$' as to_value,
     count(*) as num_pairs,
     list(x.run_id order by x.seed, x.run_key) as from_run_ids,
     list(y.run_id order by y.seed, y.run_key) as to_run_ids,
@@ -162,7 +149,10 @@ select
     -- Where not, the ratio of CO2 is not that of energy: another grid is part of it.
     bool_and(x.site_g_per_kwh = y.site_g_per_kwh) as is_same_intensity,
     greatest(max(x.source), max(y.source)) as source,
-    from_key as from_recipe_key,
-    to_key as to_recipe_key
-from paired
-group by from_key, to_key, key;
+    differing.from_key as from_recipe_key,
+    differing.to_key as to_recipe_key
+from differing
+join configured on configured.recipe_key = differing.from_key
+join counted as x on x.recipe_key = differing.from_key
+join counted as y on y.recipe_key = differing.to_key and y.seed is not distinct from x.seed
+group by differing.from_key, differing.to_key, differing.key;
