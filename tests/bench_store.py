@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import statistics
 import subprocess
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import duckdb
 from conftest import make_epoch, make_run
 
+from greenml.config import Config
 from greenml.store import Store
 
 if TYPE_CHECKING:
@@ -27,6 +29,13 @@ VIEWS = {
     "run_totals": "from run_totals",
     "pareto_front": "from pareto_front",
     "optimal_epoch": "from optimal_epoch",
+    "recipes": "from recipes",
+    # Hundreds of thousands of rows and more: what it takes to bring them to Python is not the view's.
+    "recipe_epochs": "select sum(accuracy), max(std_accuracy), sum(energy_kwh), sum(co2_g) from recipe_epochs",
+    "swaps": "from swaps",
+    "savings": "from savings",
+    "marginal": "select sum(gained_points), sum(wh_per_point), sum(g_per_point) from marginal",
+    "marginal, one run": "from marginal where run_id = (select min(run_id) from runs) order by epoch",
     "energy_to_accuracy": "from energy_to_accuracy(0.8)",
     "epochs": "select sum(energy_j), max(val_accuracy), sum(co2_g) from epochs",
     "epochs, one run": "from epochs where run_id = (select min(run_id) from runs) order by epoch",
@@ -44,10 +53,10 @@ class Figure(NamedTuple):
 
 
 def fill(path: Path, *, num_runs: int = 10_000, num_epochs: int = 100) -> None:
-    """A store of `num_runs` x `num_epochs` epochs and three phases for each."""
+    """A store of `num_runs` x `num_epochs` epochs and three phases for each: recipes of four seeds in grids."""
     store = Store(path)
     store.check()
-    store.write([make_run("template0000")])
+    store.write([make_run("template0000", config=dataclasses.asdict(Config(model="cnn", epochs=num_epochs)))])
     con = duckdb.connect(f"duckdb:{path}")  # noqa: TID251
     con.execute("pragma threads=2; set preserve_insertion_order=true; select setseed(0.5)")
     con.execute(
@@ -59,7 +68,13 @@ def fill(path: Path, *, num_runs: int = 10_000, num_epochs: int = 100) -> None:
             ['digits', 'cifar10', 'folder:pets'][1 + i % 3] as dataset,
             started_at + to_minutes(i) as started_at, started_at + to_minutes(i + 1) as ended_at,
             {num_epochs} as best_epoch, 0.5 + random() / 2 as val_accuracy, 0.5 + random() / 2 as test_accuracy,
-            360 as test_count, 200 as test_correct, i % 4 as seed, format('{{:04x}}', i // 12 * 3 + i % 3) as group_hash
+            360 as test_count, 200 as test_correct,
+            i % 4 as seed, format('{{:04x}}', i // 12 * 3 + i % 3) as group_hash,
+            json_merge_patch(config, json_object(
+                'precision', ['fp32', 'bf16'][1 + i // 12 % 2], 'early_stop', i // 24 % 2 = 1,
+                'batch_size', 32 << (i // 48 % 4), 'lr', 0.001 + i // 192 / 1e4, 'weight_decay', 0.01 + i // 192 / 1e3,
+                'seed', i % 4
+            )) as config
         )
         from range({num_runs}) as t(i), (from run_rows limit 1) as template;
         delete from run_rows where run_id = 'template0000';

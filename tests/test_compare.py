@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import random
+import statistics
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +17,25 @@ from greenml.errors import UsageError
 from greenml.report.compare import compare, show
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from greenml.store import Store
 
 A, B, C, D, E, F = (letter * 12 for letter in "abcdef")
 FP32 = {"model": "cnn", "epochs": 2, "precision": "fp32", "seed": 0}
 BF16 = FP32 | {"precision": "bf16"}
 KWH = 3.6e6
+
+
+class Batch:
+    """Takes what is written to a store, to write all of it at once."""
+
+    def __init__(self) -> None:
+        self.records: list[Any] = []
+
+    def write(self, records: Iterable[Any]) -> bool:
+        self.records += records
+        return True
 
 
 def pair(db: Store) -> None:
@@ -171,6 +186,63 @@ def test_joules_of_a_shared_machine_are_not_compared(db: Store) -> None:
     compared = compare(db, A, B)
     assert next(row for row in compared.rows if row["figure"] == "energy_kwh")["difference"] is None
     assert any("not its own" in note for note in compared.notes)
+
+
+def test_random_pairs_against_plain_python(db: Store) -> None:
+    """Fifteen pairs of forty runs, with gaps, repeats of one seed, runs that did not finish and two sets of data."""
+    dice = random.Random(7)
+    runs: dict[str, dict[str, Any]] = {}
+    for number in range(40):
+        joules = [dice.choice([None, 0.5, 1.0, 2.0, 2.5]) if dice.random() < 0.1 else dice.random() for _ in range(2)]
+        runs[f"{number:012x}"] = {
+            "recipe": dice.randrange(11),
+            "seed": dice.randrange(3),
+            "joules": joules,
+            "accuracies": [dice.choice([0.5, 0.6, 0.7, 0.8]) for _ in range(2)],
+            "ended": dice.random() < 0.8,
+        }
+    batch = Batch()
+    for run_id, run in runs.items():
+        record(
+            batch, run_id, run["accuracies"], run["joules"], ended=run["ended"], seed=run["seed"],
+            group_hash=str(run["recipe"]), data_hash=str(run["recipe"] % 2),
+        )  # fmt: skip
+    assert db.write(batch.records)
+
+    def repeats(run: dict[str, Any]) -> list[dict[str, Any]]:
+        return [other for other in runs.values() if other["recipe"] == run["recipe"] and other["ended"]]
+
+    def energy(run: dict[str, Any]) -> float | None:
+        known = [joules for joules in run["joules"] if joules is not None]
+        # A run that nobody ended was killed, and what it used at last nobody read.
+        return sum(known) / KWH if len(known) == 2 and run["ended"] else None
+
+    def accuracy(run: dict[str, Any]) -> float:
+        return float(max(run["accuracies"]))
+
+    def spread(run: dict[str, Any], value: Any, *, by_seed: bool) -> float | None:
+        values = [value(other) for other in repeats(run)]
+        num_seeds = len({other["seed"] for other in repeats(run)})
+        if None in values or len(values) < 2 or (by_seed and num_seeds < 2):
+            return None
+        return statistics.stdev(values)
+
+    for _ in range(15):
+        first, second = dice.sample(sorted(runs), 2)
+        x, y = runs[first], runs[second]
+        rows = {row["figure"]: row for row in db.rows("from compared(?, ?)", [first, second])}
+        assert rows["energy_kwh"]["first_num_repeats"] == len(repeats(x))
+        is_one_contest = x["recipe"] % 2 == y["recipe"] % 2
+        for name, value, by_seed in (("energy_kwh", energy, False), ("val_accuracy", accuracy, True)):
+            row, spreads = rows[name], [spread(run, value, by_seed=by_seed) for run in (x, y)]
+            known = value(x) is not None and value(y) is not None and (is_one_contest or not by_seed)
+            assert row["difference"] == (pytest.approx(value(y) - value(x)) if known else None)
+            both = None if None in spreads else math.hypot(*spreads)
+            assert row["spread"] == (None if both is None else pytest.approx(both))
+            if not known or both is None:
+                assert row["exceeds_spread"] is None
+            elif abs(abs(value(y) - value(x)) - both) > 1e-9:
+                assert row["exceeds_spread"] == (abs(value(y) - value(x)) > both)
 
 
 # What they differ in

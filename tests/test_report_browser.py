@@ -76,7 +76,8 @@ class Visitor:
         tab.on("dialog", lambda dialog: (self.heard.append(dialog.message), dialog.dismiss()))
         tab.on("request", lambda request: self.asked.append(request.url))
         tab.goto(address)
-        tab.wait_for_function("document.documentElement.dataset.drawn === 'all'")
+        # Not wait_for_function: it evaluates text, which the policy of the page forbids.
+        expect(tab.locator("html")).to_have_attribute("data-drawn", "all", timeout=60_000)
         return tab
 
 

@@ -337,13 +337,13 @@ def test_a_group_without_a_ranked_run_has_the_energy_of_its_finished_ones(
 
 def test_what_was_removed_is_in_no_view(db: Store) -> None:
     record(db, A, [0.9], [1e5])
-    record(db, B, [0.9], [2e5], config={"model": "cnn", "epochs": 3, "lr": 0.01})
+    record(db, B, [0.9], [2e5], config={"model": "cnn", "epochs": 3, "lr": 0.01}, num_parameters=1000)
     gpus = make_phase(A, 1, cpu_j=0, ram_j=0, gpus_j=[0.0, 0.0])
     db.write(
         [make_resume(A), gpus, make_metric(A, 0), Artifact(run_id=A, name="a", path="a", num_bytes=1), make_end(A)]
     )
     names = [row["view_name"] for row in db.rows("select view_name from duckdb_views() where not internal")]
-    kept = {"removed_runs", "phase_totals"}
+    kept = {"removed_runs", "phase_totals", "last_attempts", "all_epochs"}
     assert all(db.rows(f"from {name}") for name in {*names} - kept)
     db.mark([A, B], removed_at=STARTED_AT)
     assert [name for name in {*names} - kept if db.rows(f"from {name}")] == []

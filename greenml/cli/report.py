@@ -289,8 +289,11 @@ class Matter:
         return advise(self.db, Asked(contests=list(dict.fromkeys(run["contest"] for run in self.content.runs))))
 
     def html(self) -> str:
+        from greenml.report.library import prepare
         from greenml.report.page import page
 
+        if self.shown:
+            prepare()  # beside reading the rows
         return page(self.content, self.advice, written_at=self.written_at)
 
     def markdown(self) -> str:
@@ -306,14 +309,14 @@ class Matter:
 
     def leaders(self) -> list[Table]:
         """The best runs under the threshold, where one was given."""
-        from greenml.report import leaders, rows
+        from greenml.report import contests, rows
 
         if self.most_g is None:
             return []
         found = rows.low_carbon(self.db, self.run_ids, self.most_g)
         if not found:
             console.say(f"no ranked run took at most {format_mass(self.most_g)} CO2e")
-        return leaders.tables(found, self.most_g)
+        return contests.leaders(found, self.most_g)
 
     def write_charts(self, folder: Path, kind: str) -> None:
         """Every figure under its own name."""
@@ -330,7 +333,7 @@ class Matter:
                     continue
                 files.append(folder / f"{figure.name}.{kind}")
                 with whole(files[-1]) as partial:
-                    save(figure.chart, partial)
+                    save(plots.titled(figure.chart, figure.title, figure.caption), partial)
         say_written(folder, files)
 
 
@@ -356,6 +359,9 @@ def write_views(db: Store, run_ids: Sequence[str], folder: Path, kind: str) -> N
 
 def write_text(path: Path, text: str) -> None:
     with writing(path):
+        if path.exists() and not path.is_file():  # /dev/stdout, a pipe: written to, and never replaced by a file
+            path.write_text(text, encoding="utf-8")
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as partial:
             partial.write_text(text, encoding="utf-8")

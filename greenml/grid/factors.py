@@ -231,6 +231,7 @@ def _grams(kg: float) -> float:
     return round(kg * GRAMS_PER_KG, 9)
 
 
+@cache
 def _source(publisher: str) -> str:
     return f"{publisher} (in CodeCarbon {version('codecarbon')})"
 

@@ -8,13 +8,13 @@ Ids are ISO 3166-1 numeric, or a name where ISO gives none.
 from __future__ import annotations
 
 import json
-from functools import cache
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from greenml.plots.sheet import Sheet, amount, inline, legible, scaled
+from greenml.plots.sheet import Sheet, amount, inline, looked_up, scaled
 from greenml.plots.theme import (
     GREEN,
     INK,
@@ -23,7 +23,9 @@ from greenml.plots.theme import (
     UNKNOWN_FILL,
     VERMILION,
     WIDTH_PX,
+    Chart,
     faded,
+    legible,
     pickable,
 )
 
@@ -38,7 +40,7 @@ GRIDS = ["#e3f1ea", "#f1e3b4", "#dfa35f", "#8f4a2b"]
 SAME_KWH = "datum.kwh * datum.pue"
 
 
-def timeline(sheet: Sheet, images_per_s: Mapping[str, float | None]) -> alt.TopLevelMixin | None:
+def timeline(sheet: Sheet, images_per_s: Mapping[str, float | None]) -> Chart | None:
     """Intensity of the grid and speed of training, run by run, by the time it started. None where neither is known."""
     rows = [
         {
@@ -46,7 +48,7 @@ def timeline(sheet: Sheet, images_per_s: Mapping[str, float | None]) -> alt.TopL
             "run": known["run"],
             "model": known["model"],
             "precision": known["precision"],
-            "at": f"{row['started_at'].isoformat()}Z",
+            "at": round(row["started_at"].replace(tzinfo=UTC).timestamp() * 1000),
             "g_per_kwh": known["g_per_kwh"],
             "speed": scaled(images_per_s.get(row["run_id"])),
         }
@@ -65,13 +67,17 @@ def timeline(sheet: Sheet, images_per_s: Mapping[str, float | None]) -> alt.TopL
     if not panels:
         return None
     data = alt.Chart(inline(rows))
-    start, end = min(row["at"] for row in rows), max(row["at"] for row in rows)
+    starts = [row["started_at"] for row in sheet.runs if row["started_at"] is not None]
+    start, end = min(starts), max(starts)
+    form = "%H:%M" if start.date() == end.date() else "%d %b %H:%M" if end - start < timedelta(days=5) else "%d %b %Y"
     ticks: dict[str, Any] = {
         "tickCount": 5,
         "labelOverlap": True,
-        "format": "%H:%M" if start[:10] == end[:10] else "%d %b %Y",
+        "format": form,
     }
-    title_of_time = f"start of the run (UTC), {start[:10]}" if start[:10] == end[:10] else "start of the run (UTC)"
+    title_of_time = (
+        f"start of the run (UTC), {start.date()}" if start.date() == end.date() else "start of the run (UTC)"
+    )
     drawn = []
     for i, (field, title, values, log) in enumerate(panels):
         is_last = i == len(panels) - 1
@@ -97,13 +103,13 @@ def timeline(sheet: Sheet, images_per_s: Mapping[str, float | None]) -> alt.TopL
     return pickable(alt.vconcat(*drawn, spacing=14).resolve_scale(x="shared"))
 
 
-def world_map(sheet: Sheet, countries: Sequence[Row]) -> alt.TopLevelMixin:
+def world_map(sheet: Sheet, countries: Sequence[Row]) -> Chart:
     """Intensity of each country's grid, those of the runs outlined.
 
     `countries` have `numeric` (ISO 3166-1), `name`, `g_per_kwh` and `year`.
     """
     ran = {row["country"] for row in sheet.runs}
-    factors = inline(
+    factors = looked_up(
         [
             {
                 "id": row["numeric"] or row["name"],
@@ -115,7 +121,9 @@ def world_map(sheet: Sheet, countries: Sequence[Row]) -> alt.TopLevelMixin:
             for row in countries
         ]
     )
-    shapes = alt.InlineData(values=_shapes(), format=alt.TopoDataFormat(type="topojson", feature="countries"))
+    shapes = alt.InlineData(
+        values=SHAPES.read_text(encoding="utf-8"), format=alt.TopoDataFormat(type="topojson", feature="countries")
+    )
     known = alt.LookupData(data=factors, key="id", fields=["name", "g_per_kwh", "year", "ran"])
     scale = alt.Scale(range=GRIDS, domain=[0, 800], clamp=True)
     legend = alt.Legend(title="g CO2e per kWh", titleColor=SUBTLE, titleFontWeight="normal", gradientLength=240)
@@ -147,16 +155,11 @@ def world_map(sheet: Sheet, countries: Sequence[Row]) -> alt.TopLevelMixin:
 
 def drawn_ids() -> set[str]:
     """ISO 3166-1 numeric codes of the countries that have a shape; the smallest have none."""
-    return {shape["id"] for shape in _shapes()["objects"]["countries"]["geometries"]}
+    shapes = json.loads(SHAPES.read_text(encoding="utf-8"))
+    return {shape["id"] for shape in shapes["objects"]["countries"]["geometries"]}
 
 
-@cache
-def _shapes() -> dict[str, Any]:
-    shapes: dict[str, Any] = json.loads(SHAPES.read_text(encoding="utf-8"))
-    return shapes
-
-
-def elsewhere(sheet: Sheet, factors: Sequence[Row]) -> alt.TopLevelMixin | None:
+def elsewhere(sheet: Sheet, factors: Sequence[Row]) -> Chart | None:
     """Grams of CO2e of one run with the grids of other places: the picked run, or else the first whose energy is known.
 
     `factors` have `name` and `g_per_kwh`. The product is made in the chart: energy x PUE x factor.

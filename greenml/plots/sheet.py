@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -10,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from greenml.plots.theme import OTHERS, PALETTE, SUBTLE, legible
+from greenml.plots.theme import OTHERS, PALETTE, SUBTLE, WIDTH_PX, legible
 from greenml.units import ENERGY, JOULES_PER_KWH, MASS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence, Set
 
     Row = Mapping[str, Any]
 
@@ -67,25 +70,35 @@ def scaled(value: float | None, factor: float = 1.0) -> float | None:
     return float(f"{value * factor:.7g}")
 
 
-def inline(rows: Sequence[dict[str, Any]]) -> alt.InlineData:
-    """Rows as they are; equal rows in several charts are one data set of the page."""
-    return alt.InlineData(values=list(rows))
+def inline(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
+    """Rows with the same keys, of text and numbers; equal rows in several charts are one data set of the page."""
+    texts = {name for name in rows[0] if any(isinstance(row[name], str) for row in rows)}
+    return table(list(rows[0]), (row.values() for row in rows), texts)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> alt.InlineData:
-    """Run id and numbers as CSV: a third of the bytes of JSON. Unknown is empty, and read as null.
+def table(columns: Sequence[str], rows: Iterable[Iterable[Any]], texts: Set[str]) -> alt.InlineData:
+    """CSV: a third of the bytes of JSON, and nothing that Altair copies at each step. Unknown is empty, read as null.
 
-    The first column is text, though it look like a number; users' words stay out of it.
+    Columns in `texts` are text, though they look like numbers, and need to have no line breaks; the others are numbers.
     """
-    lines = [",".join(columns), *(",".join(map(_cell, row)) for row in rows)]
-    parse = dict.fromkeys(columns[1:], "number") | {columns[0]: "string"}
-    return alt.InlineData(values="\n".join(lines), format=alt.CsvDataFormat(type="csv", parse=parse))
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(map(_cell, row) for row in rows)
+    parse = {name: "string" if name in texts else "number" for name in columns}
+    return alt.InlineData(values=file.getvalue(), format=alt.CsvDataFormat(type="csv", parse=parse))
 
 
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return ""
-    return f"{value:.7g}" if isinstance(value, float) else str(value)
+def looked_up(rows: Sequence[dict[str, Any]]) -> alt.InlineData:
+    """Rows for a lookup, as JSON: Vega-Lite leaves the numbers of a looked-up CSV text."""
+    text = json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
+    return alt.InlineData(values=text, format=alt.JsonDataFormat(type="json"))
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return f"{value:.7g}" if math.isfinite(value) else None
+    return int(value) if isinstance(value, bool) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +214,7 @@ class Sheet:
                 "g_per_kwh": scaled(row["intensity_g_per_kwh"]),
                 "pue": scaled(row["pue"]),
                 "region": legible(row["region_used"] or "unknown", 40),
-                "country": row["country"],
+                "country": legible(row["country"] or "", 40),
             }
             for place, row in enumerate(self.runs, 1)
         ]
@@ -209,7 +222,7 @@ class Sheet:
     @cached_property
     def run_data(self) -> alt.InlineData:
         """One row per run: what every chart may look up by `run_id`."""
-        return inline(self.run_rows)
+        return looked_up(self.run_rows)
 
     @cached_property
     def epoch_data(self) -> alt.InlineData:
@@ -229,7 +242,7 @@ class Sheet:
                     None if price is None else price / 1000 * per_point,
                 )
             )
-        return table(COLUMNS, rows)
+        return table(COLUMNS, rows, {"run_id"})
 
     @cached_property
     def drawn_epochs(self) -> list[Row]:
@@ -262,6 +275,9 @@ class Sheet:
         """By model; a legend where there is more than one."""
         if len(self.models) < 2:
             how["legend"] = None
+        else:
+            longest = max(map(len, self._series.values()))
+            how["legend"] = alt.Legend(columns=max(1, min(5, WIDTH_PX // (7 * longest + 36))))
         return alt.Color("model:N", scale=self.colour, **how)
 
     def shaped(self) -> alt.Shape:
@@ -308,7 +324,7 @@ def amount(field: str, title: str, values: Iterable[float | None], **axis: Any) 
     known = [value for value in values if value is not None and value > 0]
     how: dict[str, Any] = {"title": title, "format": PLAIN, "tickCount": 6} | axis
     if known and max(known) > 10 * min(known):
-        low, high = min(known) / 1.15, max(known) * 1.15
+        low, high = min(known) / 1.2, max(known) * 1.2
         scale = alt.Scale(type="log", domain=[scaled(low), scaled(high)])
         how["values"] = _marks_of_log(low, high)
         del how["tickCount"]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from greenml.plots.sheet import Sheet, amount, inline, legible
-from greenml.plots.theme import HUES, INK, ON_FILL, SUBTLE, WIDTH_PX, faded, pickable
+from greenml.plots.sheet import Sheet, amount, inline
+from greenml.plots.theme import HUES, INK, ON_FILL, SUBTLE, WIDTH_PX, Chart, faded, legible, pickable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ MAX_CELLS = 20
 NOT_SAID = "region not said"
 
 
-def repeats(sheet: Sheet, groups: Sequence[Row]) -> alt.TopLevelMixin | None:
+def repeats(sheet: Sheet, groups: Sequence[Row]) -> Chart | None:
     """g CO2e of each run of a recipe, and a box of three and more; `groups` are rows of `leaderboard_groups`.
 
     None where no run's CO2e is known.
@@ -51,7 +51,9 @@ def repeats(sheet: Sheet, groups: Sequence[Row]) -> alt.TopLevelMixin | None:
     data = inline(rows)
     x = alt.X(**amount("grams", f"{sheet.mass.name} CO2e of a run", [row["grams"] for row in rows]))
     sort = alt.EncodingSortField("place", op="min")
-    y = alt.Y("recipe:N", sort=sort, axis=alt.Axis(title=None, domain=False, ticks=False, labelColor=INK))
+    y = alt.Y(
+        "recipe:N", sort=sort, axis=alt.Axis(title=None, domain=False, ticks=False, labelColor=INK, labelLimit=380)
+    )
     grey = {"color": SUBTLE, "strokeWidth": 1.2}
     boxes = (
         alt.Chart(data)
@@ -107,7 +109,7 @@ def _digits(ids: list[str]) -> int:
     return next((n for n in range(4, 12) if len({run_id[:n] for run_id in ids}) == len(set(ids))), 12)
 
 
-def heatmap(sheet: Sheet) -> alt.TopLevelMixin | None:
+def heatmap(sheet: Sheet) -> Chart | None:
     """Mean g CO2e of a run by model and country, one panel a season, or else a tag. None where none is known."""
     rows = [
         {
@@ -156,7 +158,7 @@ def heatmap(sheet: Sheet) -> alt.TopLevelMixin | None:
     several: alt.FacetChart = panel.facet(
         row=alt.Row("facet:N", title=None, header=alt.Header(labelOrient="top", labelAnchor="start"))
     )
-    return several.resolve_axis(x="independent")
+    return several.resolve_axis(x="independent").resolve_scale(y="independent")
 
 
 def has_seasons(sheet: Sheet) -> bool:

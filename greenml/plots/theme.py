@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import altair as alt
+from altair.utils import schemapi
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 INK, SUBTLE, GRID = "#333333", "#6b6b6b", "#e4e4e4"
@@ -33,6 +35,9 @@ WIDTH_PX = 560
 FADED = 0.15
 LINE = 96
 """Letters on a line above a chart."""
+
+Chart: TypeAlias = Any
+"""One of Altair's, whichever: its kinds of charts share no type that has all their methods."""
 
 PICKED = "picked"
 """The variable of every chart whose marks belong to runs: the run_id that a page has picked, or null."""
@@ -84,6 +89,11 @@ def _theme() -> alt.theme.ThemeConfig:
     )
 
 
+def unchecked() -> AbstractContextManager[None]:
+    """Within, Altair takes our own charts at their word: to check each part as it is made takes most of the time."""
+    return schemapi.debug_mode(False)
+
+
 def pickable(chart: Any) -> Any:
     """The chart with the variable by which a page says which run is picked: once, also above concatenated charts."""
     chart = chart.copy(deep=False)
@@ -93,7 +103,8 @@ def pickable(chart: Any) -> Any:
 
 def faded(opacity: float = 1.0) -> Any:
     """Opacity of a mark of a run: as given, and nearly none where another run is picked."""
-    return alt.condition(f"!{PICKED} || datum.run_id === {PICKED}", alt.value(opacity), alt.value(FADED * opacity))
+    shown = {"test": f"!{PICKED} || datum.run_id === {PICKED}", "value": opacity}
+    return alt.OpacityValue(FADED * opacity, condition=shown)
 
 
 def legible(text: object, width: int = 200) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
-RUN = """
+RUNS = """
     select
         runs.* exclude (run_key),
         leaderboard.source,
@@ -25,7 +25,7 @@ RUN = """
         (select count(*) from resumes where resumes.run_id = runs.run_id) as resumes
     from runs
     join leaderboard using (run_id)
-    where run_id = ?
+    where run_id in (?, ?)
 """
 KNOWN_BY = ("run_id", "kind", "name", "model", "dataset", "precision", "seed", "status", "metric", "source", "unranked")
 TRAINED_HERE = frozenset({"train", "trial"})
@@ -97,7 +97,8 @@ def compare(db: Store, first_id: str, second_id: str) -> Comparison:
     first_id, second_id = db.run_id(first_id), db.run_id(second_id)
     if first_id == second_id:
         raise UsageError(f"{first_id} cannot be compared with itself", hint="`greenml runs list` shows the others")
-    [first], [second] = db.rows(RUN, [first_id]), db.rows(RUN, [second_id])
+    found = {row["run_id"]: row for row in db.rows(RUNS, [first_id, second_id])}
+    first, second = found[first_id], found[second_id]
     rows = db.rows("from compared(?, ?)", [first_id, second_id])
     differing = list(differences(first, second))
     causes = independent(differing)

@@ -70,26 +70,19 @@ TOTALS = f"""
     from leaderboard
     {OF_THESE}
 """
-# What both cost while it was found out is paid; every later training with the one and not the other pays it back.
+# What all runs of a contest took while it was found out is paid; every later training with the one and not the other
+# pays some of it back.
 BREAK_EVEN = """
-    with spent as (
+    with tried as (
         select
-            recipe_key,
-            use_recipe_key,
-            unnest(list_distinct(run_ids || use_run_ids)) as run_id
-        from swaps
-        where list_has_any(run_ids || use_run_ids, $1)
-    ),
-    tried as (
-        select
-            recipe_key,
-            use_recipe_key,
+            contest,
             count(*) as num_tried,
             -- sum() skips nulls, and a sum over a gap is not a total.
-            if(count(*) = count(energy_kwh), sum(energy_kwh), null) as tried_kwh
-        from spent
-        join leaderboard using (run_id)
-        group by recipe_key, use_recipe_key
+            if(count(*) = count(energy_kwh), sum(energy_kwh), null) as tried_kwh,
+            sum(known_kwh) as known_tried_kwh
+        from leaderboard
+        where run_id in (select unnest($1))
+        group by contest
     )
     select
         swaps.contest,
@@ -104,11 +97,13 @@ BREAK_EVEN = """
         swaps.run_ids,
         tried.num_tried,
         tried.tried_kwh,
+        tried.known_tried_kwh,
         swaps.energy_kwh - swaps.use_energy_kwh as saved_kwh,
-        tried.tried_kwh / (swaps.energy_kwh - swaps.use_energy_kwh) as num_trainings,
+        tried.known_tried_kwh / (swaps.energy_kwh - swaps.use_energy_kwh) as num_trainings,
         swaps.source
     from swaps
-    join tried using (recipe_key, use_recipe_key)
+    join tried using (contest)
+    where list_has_any(run_ids || use_run_ids, $1)
     order by num_trainings nulls last, swaps.recipe_key
 """
 FACTORS = f"""
@@ -166,7 +161,7 @@ class Content:
     swaps: list[Row]
     savings: list[Row]
     break_even: list[Row]
-    """Of every swap: after how many trainings it has paid for the runs that it was found with."""
+    """Of every swap: after how many trainings it has paid for all runs of its contest."""
     factors: list[Row]
     """One row per grid intensity that grams were reckoned with."""
     meters: list[Row]

@@ -38,11 +38,15 @@ def page(content: Content, advice: Sequence[Advice], *, title: str | None = None
     """The page as HTML. It asks for nothing from outside, and no name in it can run. `written_at` is UTC, naive."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    from greenml.plots.library import javascript
+    from greenml.report.library import javascript, prepare
+
+    if content.runs:
+        prepare()
     from greenml.report.figures import figures
 
     drawn = figures(content)
-    libraries = [javascript()] if any(figure.chart is not None for figure in drawn) else []
+    charts = embedded(drawn)
+    libraries = [javascript()] if content.runs else []
     scripts = [inline(script) for script in (*libraries, (HERE / "page.js").read_text(encoding="utf-8"))]
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -73,7 +77,7 @@ def page(content: Content, advice: Sequence[Advice], *, title: str | None = None
         style=(HERE / "page.css").read_text(encoding="utf-8"),
         scripts=scripts,
         policy=policy(scripts),
-        charts=embedded(drawn),
+        charts=charts,
         written_at=local(written_at),
         version=__version__,
         counted=counted,
@@ -223,17 +227,17 @@ class Pool:
             data = spec.get("data")
             if isinstance(data, dict) and ("values" in data or data.get("name") in named):
                 values = data.pop("values") if "values" in data else named[data["name"]]
-                if isinstance(values, str):
-                    values = rows_of_csv(values, data.pop("format"))
-                data["name"] = self._name(values)
+                is_csv = isinstance(values, str) and data["format"]["type"] == "csv"
+                data["name"] = self._name(values, data.pop("format") if is_csv else None)
             for part in spec.values():
                 self.take(part, named)
 
-    def _name(self, values: Any) -> str:
+    def _name(self, values: Any, form: Mapping[str, Any] | None) -> str:
         """A name that says what is in it: charts that look at the same have the same."""
-        name = f"data-{hashlib.sha256(json.dumps(plain(values)).encode()).hexdigest()[:16]}"
+        text = json.dumps([values, form], default=str)
+        name = f"data-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
         if name not in self.datasets:
-            self.datasets[name] = self._pack(values)
+            self.datasets[name] = self._pack(values if form is None else rows_of_csv(values, form))
         return name
 
     def _pack(self, rows: Any) -> Any:

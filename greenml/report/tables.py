@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from greenml.console import FRONT, SOURCES, SPREAD, UNKNOWN, counted, figure, local, percentage
+from greenml.console import FRONT, SOURCES, SPREAD, UNKNOWN, figure, local, percentage
 from greenml.units import ENERGY, MASS, format_duration, kwh, unit_of
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def draw(
         )
         for row in rows
     ]
-    said = [*notes, *legends(rows)]
+    said = [*notes, *legends(lines)]
     return Table(name=name, view=view, title=title, columns=applied, lines=lines, notes=said, sorted_by=sorted_by)
 
 
@@ -100,10 +100,10 @@ def cell(column: Column, row: Row) -> Cell:
     return Cell(text=column.show(row), value=value, is_number=column.is_number, is_code=column.is_code)
 
 
-def legends(rows: Iterable[Row]) -> list[str]:
-    """Of the marks of sources that these rows wear."""
-    sources = {row.get("source") for row in rows}
-    return [legend for source, (_, legend) in SOURCES.items() if source in sources]
+def legends(lines: Iterable[Line]) -> list[str]:
+    """Of the marks of sources that stand before a number in these lines."""
+    marks = {cell.text[0] for line in lines for cell in line.cells if cell.is_number and cell.text}
+    return [legend for sign, legend in SOURCES.values() if sign in marks]
 
 
 def mark(source: str | None) -> str:
@@ -363,18 +363,20 @@ def break_even(rows: Sequence[Row]) -> Table | None:
     columns = [
         Column("use", "use_model", training("use_model", "use_precision", "use_epochs"), is_number=False),
         Column("instead of", "model", training("model", "precision", "epochs"), is_number=False),
-        quantity("finding it took", "tried_kwh", rows, ENERGY_KWH),
+        quantity("finding it took", "tried_kwh", rows, ENERGY_KWH, known="known_tried_kwh"),
         Column("runs", "num_tried", lambda row: str(row["num_tried"])),
         quantity("saves a training", "saved_kwh", rows, ENERGY_KWH),
         Column("even after", "num_trainings", trainings, first="ascending"),
     ]
-    notes = ["what all runs of both took, over what one training less of the second and one more of the first saves"]
+    notes = [
+        "what all runs of the contest took, over what one training saves that goes the first way and not the second"
+    ]
     return draw("break-even", "break_even", "Break-even", columns, rows, notes=notes)
 
 
 def trainings(row: Row) -> str:
-    value = row["num_trainings"]
-    return "unknown" if value is None else f"{figure(value)} trainings"
+    least = mark("unknown") if row["tried_kwh"] is None else ""
+    return UNKNOWN if row["num_trainings"] is None else f"{least}{figure(row['num_trainings'])} trainings"
 
 
 def factors(content: Content) -> Table | None:
@@ -388,7 +390,7 @@ def factors(content: Content) -> Table | None:
         Column("g CO2e/kWh", "intensity_g_per_kwh", lambda row: figure(row["intensity_g_per_kwh"])),
         Column("year", "intensity_year", lambda row: str(row["intensity_year"] or UNKNOWN)),
         Column("PUE", "pue", lambda row: figure(row["pue"])),
-        Column("runs", "num_runs", lambda row: counted(row["num_runs"], "run")),
+        count("runs", "num_runs"),
         words("source", "intensity_source"),
     ]
     return draw("factors", "factors", "Grid factors", columns, content.factors)
@@ -403,7 +405,7 @@ def meters(content: Content) -> Table | None:
         words("known", "source"),
         words("how", "method"),
         quantity("energy", "energy_kwh", content.meters, ENERGY_KWH),
-        Column("runs", "num_runs", lambda row: counted(row["num_runs"], "run")),
+        count("runs", "num_runs"),
     ]
     return draw("meters", "meters", "How the energy is known", columns, content.meters)
 

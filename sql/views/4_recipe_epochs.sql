@@ -2,38 +2,39 @@
 -- for what such a run of so many epochs would have come to. Only epochs that every run that counts has reached: a mean
 -- over other runs at every epoch is no curve.
 create or replace view recipe_epochs as
-with members as (
+with counted as materialized (
+    select run_key, recipe_key, contest_key, seed, guessed, site_g_per_kwh
+    from contestants
+    where counts and is_accuracy
+),
+members as (
     select
         recipe_key,
         any_value(contest_key) as contest_key,
         max(guessed) as guessed,
         count(*) as num_runs,
         count(distinct seed) as num_seeds
-    from contestants
-    where counts and metric = 'accuracy'
+    from counted
     group by recipe_key
 ),
 means as (
     select
-        contestants.recipe_key,
-        epochs.epoch,
+        counted.recipe_key,
+        all_epochs.epoch,
         count(*) as num_here,
-        avg(epochs.val_accuracy) as mean_accuracy,
-        stddev_samp(epochs.val_accuracy) as spread_accuracy,
+        avg(all_epochs.val_accuracy) as mean_accuracy,
+        stddev_samp(all_epochs.val_accuracy) as spread_accuracy,
         -- All seeds look at the same images: more runs are no more images.
-        min(epochs.val_count) as num_samples,
+        min(all_epochs.val_count) as num_samples,
         -- avg() skips nulls, and a mean over a gap is not one. Who trained without a joule was not metered.
-        if(count(*) = count(nullif(epochs.energy_total_j, 0)), avg(epochs.energy_total_j), null) as mean_j,
-        avg(epochs.energy_total_j * contestants.site_g_per_kwh) as mean_site_j,
-        max(epochs.source) as worst_source,
-        avg(epochs.duration_s) as mean_s
-    from epochs
-    join contestants using (run_key)
-    where epochs.schedule_complete
-        and epochs.val_accuracy is not null
-        and contestants.counts
-        and contestants.metric = 'accuracy'
-    group by contestants.recipe_key, epochs.epoch
+        if(count(*) = count(nullif(all_epochs.energy_total_j, 0)), avg(all_epochs.energy_total_j), null) as mean_j,
+        avg(all_epochs.energy_total_j * counted.site_g_per_kwh) as mean_site_j,
+        max(all_epochs.source) as worst_source,
+        avg(all_epochs.duration_s) as mean_s
+    from all_epochs
+    join counted using (run_key)
+    where all_epochs.schedule_complete and all_epochs.val_accuracy is not null
+    group by counted.recipe_key, all_epochs.epoch
 )
 select
     members.contest_key,

@@ -2,16 +2,16 @@
 create or replace macro energy_to_accuracy(target) as table
 with reached as (
     select run_key, min(epoch) as first_epoch
-    from epochs
+    from last_attempts
     where val_accuracy >= target - 1e-9
     group by run_key
 )
 select
-    epochs.run_id,
-    epochs.epoch,
-    epochs.val_accuracy as accuracy,
-    kwh(epochs.energy_total_j) as energy_kwh,
-    kwh(epochs.energy_total_j) * runs.pue * runs.intensity_g_per_kwh as co2_g
+    runs.run_id,
+    last_attempts.epoch,
+    last_attempts.val_accuracy as accuracy,
+    kwh(last_attempts.energy_total_j) as energy_kwh,
+    kwh(last_attempts.energy_total_j) * runs.pue * runs.intensity_g_per_kwh as co2_g
 from reached
-join epochs on epochs.run_key = reached.run_key and epochs.epoch = reached.first_epoch
+join last_attempts on last_attempts.run_key = reached.run_key and last_attempts.epoch = reached.first_epoch
 join runs on runs.run_key = reached.run_key;

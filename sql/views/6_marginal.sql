@@ -3,31 +3,36 @@
 create or replace view marginal as
 with climbs as (
     select
-        epochs.run_id,
-        epochs.epoch,
-        epochs.val_accuracy,
-        nullif(epochs.energy_kwh, 0) as used_kwh,
-        nullif(epochs.energy_kwh, 0) * runs.pue * runs.intensity_g_per_kwh as used_co2_g,
-        -- greatest() skips nulls.
-        100 * (epochs.val_accuracy - greatest(
-            max(epochs.val_accuracy) over (
-                partition by epochs.run_key, epochs.run_id
-                order by epochs.epoch
-                rows between unbounded preceding and 1 preceding
-            ),
-            guessing(runs.num_classes, runs.majority_share),
-            0
-        )) as points
-    from epochs
+        run_key,
+        epoch,
+        val_accuracy,
+        energy_j,
+        max(val_accuracy) over (
+            partition by run_key order by epoch rows between unbounded preceding and 1 preceding
+        ) as best_before
+    from all_epochs
+    where val_accuracy is not null
+),
+gains as (
+    select
+        runs.run_id,
+        climbs.epoch,
+        climbs.val_accuracy,
+        -- greatest() skips nulls. Who trained without a joule was not metered.
+        100 * greatest(
+            climbs.val_accuracy - greatest(climbs.best_before, guessing(runs.num_classes, runs.majority_share), 0), 0
+        ) as points,
+        kwh(nullif(climbs.energy_j, 0)) as used_kwh,
+        runs.pue * runs.intensity_g_per_kwh as site_g_per_kwh
+    from climbs
     join runs using (run_key)
-    where epochs.val_accuracy is not null
 )
 select
     run_id,
     epoch,
     val_accuracy as accuracy,
-    greatest(points, 0) as gained_points,
-    -- An epoch that gained nothing has no price per point, and one without a joule was not metered: null.
-    1000 * used_kwh / if(points > 0, points, null) as wh_per_point,
-    used_co2_g / if(points > 0, points, null) as g_per_point
-from climbs;
+    points as gained_points,
+    -- An epoch that gained nothing has no price per point: null, and not infinite.
+    1000 * used_kwh / nullif(points, 0) as wh_per_point,
+    used_kwh * site_g_per_kwh / nullif(points, 0) as g_per_point
+from gains;

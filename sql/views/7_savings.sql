@@ -1,48 +1,37 @@
 -- One row per pair of recipes whose configs differ in one key alone, on one machine: what the second saved over the first,
 -- by the seeds that both finished under. Only of trainings by greenml, whose configs are known in full.
 create or replace view savings as
-with trainings as (
+with trainings as materialized (
     select
         contestants.run_key,
         contestants.recipe_key,
         contestants.contest_key,
         contestants.seed,
         contestants.site_g_per_kwh,
-        leaderboard.run_id,
-        leaderboard.epochs,
-        leaderboard.val_accuracy,
-        leaderboard.energy_kwh,
-        leaderboard.co2_g,
-        leaderboard.source
-    from leaderboard
-    join contestants using (run_id)
+        contestants.run_id,
+        run_figures.num_epochs as epochs,
+        run_figures.mean_epoch_s as epoch_s,
+        run_figures.chosen_val_accuracy as val_accuracy,
+        run_figures.total_kwh as energy_kwh,
+        run_figures.total_co2_g as co2_g,
+        run_figures.worst_source as source
+    from run_figures
+    join contestants using (run_key)
     where contestants.is_done
-        and leaderboard.kind in ('train', 'trial')
-        and leaderboard.unranked is null
-        and leaderboard.metric = 'accuracy'
-        and leaderboard.epochs > 0
-        and leaderboard.val_accuracy is not null
+        and contestants.is_accuracy
+        and run_figures.kind in ('train', 'trial')
+        and run_figures.reason is null
+        and run_figures.num_epochs > 0
+        and run_figures.chosen_val_accuracy is not null
 ),
 -- Of each seed the first run.
-firsts as (
-    select min(run_key) as run_key
+counted as materialized (
+    select *
     from trainings
-    group by recipe_key, seed
-),
-paces as (
-    select run_key, avg(duration_s) as epoch_s
-    from epochs
-    where run_key in (select run_key from firsts)
-    group by run_key
-),
-counted as (
-    select trainings.*, paces.epoch_s
-    from trainings
-    join firsts using (run_key)
-    join paces using (run_key)
+    where run_key in (select min(run_key) from trainings group by recipe_key, seed)
 ),
 -- The key of a recipe is that of its oldest run.
-configured as (
+configured as materialized (
     select
         runs.run_key as recipe_key,
         members.contest_key,
@@ -55,7 +44,7 @@ configured as (
     join runs on runs.run_key = members.recipe_key
     where json_type(runs.config) = 'OBJECT'
 ),
-pairs as (
+pairs as materialized (
     select
         recipe_key,
         contest_key,

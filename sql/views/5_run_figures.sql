@@ -1,0 +1,64 @@
+-- One row per run: what it reached, what it took and how that is known, and why it may not be ranked. It is apart from
+-- `leaderboard` for those who need no ranks (tests/bench_store.py).
+create or replace view run_figures as
+with progress as (
+    select
+        run_key,
+        max(epoch) as last_epoch,
+        max(val_accuracy) as best_val_accuracy,
+        avg(duration_s) as mean_epoch_s,
+        if(count(*) = count(energy_j), sum(energy_j), null) / sum(num_samples) as mean_sample_j,
+        max(peak_host_bytes) as most_host_bytes,
+        max(peak_device_bytes) as most_device_bytes
+    from all_epochs
+    group by run_key
+)
+select
+    runs.*,
+    -- Nobody saw the epochs of a run that was never metered: it is taken at its word.
+    coalesce(progress.last_epoch, if(runs.kind = 'estimate', runs.epochs_asked, 0)) as num_epochs,
+    progress.mean_epoch_s,
+    progress.mean_sample_j,
+    progress.most_host_bytes,
+    progress.most_device_bytes,
+    coalesce(runs.val_accuracy, progress.best_val_accuracy) as chosen_val_accuracy,
+    totals.total_j,
+    totals.known_j,
+    totals.cpu_j,
+    totals.gpu_j,
+    totals.ram_j,
+    totals.cpu_source,
+    totals.gpu_source,
+    totals.ram_source,
+    totals.error_j,
+    totals.setup_j,
+    totals.duration_s,
+    totals.overlap_s,
+    -- Taken apart once: JSON is slow.
+    runs.meter ->> ['$.cpu.method', '$.gpu.method', '$.ram.method', '$.idle.watts'] as methods,
+    methods[4]::double as idle_w,
+    coalesce(totals.source, 'unknown'::energy_source) as worst_source,
+    kwh(totals.total_j) as total_kwh,
+    kwh(totals.total_j) * runs.pue * runs.intensity_g_per_kwh as total_co2_g,
+    case
+        when runs.status in ('running', 'waiting') then 'still running'
+        when runs.status in ('paused', 'crashed', 'failed') then runs.status
+        when runs.kind = 'calibrate' then 'a calibration, not a training'
+        when runs.kind = 'estimate' then 'never metered'
+        when was_replayed(runs.meter) then 'replayed power'
+        when runs.metric <> 'accuracy' and runs.value is null then 'no test ' || runs.metric
+        when runs.metric = 'accuracy' and runs.test_accuracy is null then 'no test accuracy'
+        -- Whoever tracks a program without a word on its data has not said that they are the data of others.
+        when runs.data_hash is null and runs.dataset = 'unknown' then 'data set not said'
+        when totals.total_j is null then 'energy partly unknown'
+        when totals.total_j <= 0 then 'no energy was metered'
+        when totals.overlap_s > 0 then 'shared the machine with another metered run'
+        when runs.metric <> 'accuracy' then null
+        when runs.num_classes is null or runs.test_count is null then 'not known to be above chance'
+        when not clearly_learned(
+            runs.test_accuracy, runs.test_count, guessing(runs.num_classes, runs.majority_share)
+        ) then 'not clearly above chance'
+    end as reason
+from runs
+left join progress using (run_key)
+left join run_totals as totals using (run_key);
