@@ -144,7 +144,8 @@ def test_where_nothing_is_cheaper_it_says_so(db: Store) -> None:
         "1 percentage points of it (runs aaaaaaaa, bbbbbbbb; 2 seeds)"
     )
     assert advice.runners_up == [
-        "resnet18 for 2 epochs: 60.0 % for ~18.0 Wh, ~8.55 g CO2e, 20.0 s (runs cccccccc, dddddddd)"
+        "resnet18 for 2 epochs: 60.0 % for ~18.0 Wh, ~8.55 g CO2e, 20.0 s (runs cccccccc, dddddddd); "
+        "instead of its 2 epochs, cnn for 2: 90.5 % against 60.0 % at ~11 % of the CO2"
     ]
     assert advice.next_command is None
 
@@ -176,6 +177,20 @@ def test_another_machine_is_said(db: Store) -> None:
     trained(db, "a", "cnn", [0.9], 5 * WH, hardware={"cpu": "small", "gpu": None})
     trained(db, "b", "resnet18", [0.905], 10 * WH, hardware={"cpu": "large", "gpu": "H200"})
     assert "not on one machine: cnn on small, resnet18 on H200" in only(db).evidence
+
+
+def test_runners_up_say_what_would_have_served_in_their_place(db: Store) -> None:
+    trained(db, "a", "cnn", [0.5, 0.7, 0.9], 1 * WH)
+    trained(db, "b", "resnet18", [0.5, 0.705, 0.7], 9 * WH)
+    trained(db, "c", "lenet", [0.3], 0.4 * WH)
+
+    advice = only(db)
+
+    assert advice.runners_up == [
+        "resnet18 for 2 epochs: 70.5 % for ~18.0 Wh, ~8.55 g CO2e, 20.0 s (run bbbbbbbb); "
+        "instead of its 3 epochs, cnn for 2: 70.0 % against 70.5 % at ~7.4 % of the CO2",
+        "lenet for 1 epoch: 30.0 % for ~400 mWh, ~190 mg CO2e, 10.0 s (run cccccccc)",
+    ]
 
 
 # A target, and limits

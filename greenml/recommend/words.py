@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenml import config as configs
 from greenml.console import SOURCES, UNKNOWN, counted, figure, percentage
+from greenml.records import Source
 from greenml.units import JOULES_PER_KWH, format_duration, format_energy, format_mass
 
 if TYPE_CHECKING:
@@ -156,7 +157,20 @@ def _runner_up(row: Row, best: Row) -> str:
     took = cost(row["energy_kwh"], row["co2_g"], row["duration_s"], row["source"])
     return (
         f"{name(row, best)} for {counted(row['epochs'], 'epoch')}: {percentage(row['accuracy'])} % for {took}{why} "
-        f"({_ids(row['run_ids'])})"
+        f"({_ids(row['run_ids'])}){_instead(row, best)}"
+    )
+
+
+def _instead(row: Row, best: Row) -> str:
+    """What the recommended recipe would have done in its place, where that takes less."""
+    energy, co2 = row["instead_energy_ratio"], row["instead_co2_ratio"]
+    if energy is None or energy >= 1:
+        return ""
+    mark = _mark(max(best["source"], row["trained_source"], key=[str(source) for source in Source].index))
+    return (
+        f"; instead of its {counted(row['trained_epochs'], 'epoch')}, {name(best, row)} for {row['instead_epochs']}: "
+        f"{percentage(row['instead_accuracy'])} % against {percentage(row['trained_accuracy'])} % "
+        f"at {_ratios(energy, co2, mark)}"
     )
 
 
@@ -194,11 +208,15 @@ def _price(best: Row) -> str:
     if energy is None:
         took = cost(best["energy_kwh"], best["co2_g"], best["duration_s"], best["source"])
         return f"for {took}; what the other took is not known in full"
+    return f"at {_ratios(energy, co2, mark)}"
+
+
+def _ratios(energy: float, co2: float | None, mark: str) -> str:
     if co2 is None:
-        return f"at {mark}{_ratio(energy)} of the energy"
+        return f"{mark}{_ratio(energy)} of the energy"
     if abs(energy - co2) <= SAME * energy:
-        return f"at {mark}{_ratio(co2)} of the CO2"
-    return f"at {mark}{_ratio(energy)} of the energy and {mark}{_ratio(co2)} of the CO2"
+        return f"{mark}{_ratio(co2)} of the CO2"
+    return f"{mark}{_ratio(energy)} of the energy and {mark}{_ratio(co2)} of the CO2"
 
 
 def _differences_in_place(best: Row, other: Row) -> list[str]:

@@ -180,6 +180,21 @@ paired as (
     join opponents using (contest_key)
     join placed as opponent on opponent.recipe_key = opponents.opponent_key
 ),
+-- As many epochs of the first as reach what a recipe reached at its best.
+enough as (
+    select
+        rival.recipe_key,
+        any_value(best.recipe_key) as best_key,
+        min(points.epoch) as first_epoch
+    from placed as rival
+    join placed as best on best.contest_key = rival.contest_key and best.place = 1 and best.shortfall is null
+    join points
+        on points.recipe_key = best.recipe_key
+        and points.is_eligible
+        and points.accuracy >= rival.most_accuracy - tolerance - 1e-9
+    where rival.recipe_key <> best.recipe_key
+    group by rival.recipe_key
+),
 named as (
     select
         contestants.recipe_key,
@@ -241,6 +256,10 @@ select
     paired.num_trained = 1
         and paired.repeat_place = 1
         and (paired.place = 1 or paired.recipe_key = paired.opponent_key) as is_worth_repeating,
+    instead.epoch as instead_epochs,
+    instead.accuracy as instead_accuracy,
+    instead.energy_kwh / nullif(paired.spent_kwh, 0) as instead_energy_ratio,
+    instead.co2_g / nullif(paired.spent_co2_g, 0) as instead_co2_ratio,
     paired.num_recipes,
     paired.num_unread,
     named.is_any_imported as is_imported,
@@ -255,5 +274,7 @@ select
 from paired
 join named using (recipe_key)
 join named as other on other.recipe_key = paired.opponent_key
+left join enough on enough.recipe_key = paired.recipe_key
+left join points as instead on instead.recipe_key = enough.best_key and instead.epoch = enough.first_epoch
 join runs as first_run on first_run.run_key = paired.recipe_key
 join runs as other_run on other_run.run_key = paired.opponent_key;
