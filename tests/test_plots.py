@@ -324,6 +324,16 @@ def test_curves_are_drawn_from_one_epoch_on(db: Store, tmp_path: Path) -> None:
     assert len(re.findall(r'aria-roledescription="(?:point|line mark container)"', svg_of(chart, tmp_path))) >= 4
 
 
+def test_runs_stand_at_the_time_they_started(found: dict[str, Figure], tmp_path: Path) -> None:
+    """An hour between the first three runs: three places on the axis of time."""
+    svg = svg_of(found["timeline"].chart, tmp_path)
+    marks = re.findall(
+        r'transform="translate\(([\d.]+),[\d.]+\)"[^>]*aria-roledescription|aria-label="at: ([^;]+);', svg
+    )
+    places = {mark[0] or mark[1] for mark in marks}
+    assert len(places) == 3
+
+
 # What they share
 
 

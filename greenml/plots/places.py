@@ -8,7 +8,7 @@ Ids are ISO 3166-1 numeric, or a name where ISO gives none.
 from __future__ import annotations
 
 import json
-from datetime import UTC, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,7 @@ def timeline(sheet: Sheet, images_per_s: Mapping[str, float | None]) -> Chart | 
             "run": known["run"],
             "model": known["model"],
             "precision": known["precision"],
-            "at": round(row["started_at"].replace(tzinfo=UTC).timestamp() * 1000),
+            "began": f"{row['started_at'].isoformat()}Z",
             "g_per_kwh": known["g_per_kwh"],
             "speed": scaled(images_per_s.get(row["run_id"])),
         }
@@ -66,7 +66,8 @@ def timeline(sheet: Sheet, images_per_s: Mapping[str, float | None]) -> Chart | 
     ]
     if not panels:
         return None
-    data = alt.Chart(inline(rows))
+    # As text: seven significant digits would be a quarter of an hour.
+    data = alt.Chart(inline(rows)).transform_calculate(at="toDate(datum.began)")
     starts = [row["started_at"] for row in sheet.runs if row["started_at"] is not None]
     start, end = min(starts), max(starts)
     form = "%H:%M" if start.date() == end.date() else "%d %b %H:%M" if end - start < timedelta(days=5) else "%d %b %Y"
