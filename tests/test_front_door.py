@@ -47,6 +47,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["report", "--md", "--store", "nowhere/none.duckdb"], {"filelock"}),
         (["train", "cnn", "--no-such-flag"], {"duckdb", "rich"}),
         (["board", "--store", "nowhere/none.duckdb"], {"filelock"}),
+        (["recommend", "--store", "nowhere/none.duckdb"], {"filelock", "rich", "yaml"}),
     ],
 )
 def test_what_is_heavy_stays_outside(arguments: list[str], more: set[str]) -> None:

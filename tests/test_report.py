@@ -205,6 +205,17 @@ def test_latex_has_the_leaderboard_the_front_and_the_leaders(db: Store, greenml:
     assert "\N{SEEDLING}" in out
 
 
+def test_a_long_table_has_a_float_for_each_page(db: Store, greenml: Greenml, monkeypatch: Any) -> None:
+    fill(db)
+    whole = greenml("report", "--latex")[1]
+    monkeypatch.setattr(latex, "LINES_A_PAGE", 3)
+    _, out, _ = greenml("report", "--latex")
+    assert re.findall(r"\\caption\{(.*)\}", out)[:2] == ["digits", "digits (continued)"]
+    lines, whole_lines = ([line for line in text.splitlines() if line.endswith(r"\\")] for text in (out, whole))
+    assert list(dict.fromkeys(lines)) == list(dict.fromkeys(whole_lines))
+    assert len(set(re.findall(r"\\label.*", out))) == out.count(r"\label")
+
+
 def test_no_run_under_the_threshold_is_said(db: Store, greenml: Greenml) -> None:
     fill(db)
     code, out, err = greenml("report", "--md", "--low-carbon", "1mg")
@@ -217,13 +228,13 @@ def test_no_run_under_the_threshold_is_said(db: Store, greenml: Greenml) -> None
 
 def test_a_model_card_is_one_for_the_hub(db: Store, greenml: Greenml) -> None:
     fill(db)
-    record(db, "f" * 12, [0.97], [9000.0], model="resnet18", name=f"{NASTY}: - no", tags=["yes", "- x: y"])
+    record(db, "f" * 12, [0.97], [9000.0], model="resnet18", name=f"{NASTY}: - no", tags=["yes", "- x: y", "a\n---\nb"])
     code, out, err = greenml("report", "--model-card", "f")
     assert (code, err) == (0, "")
     known = everything(db, "f" * 12)
     data = ModelCard(out).data.to_dict()
     assert data["library_name"] == "timm"
-    assert data["tags"] == ["greenml", "image-classification", "yes", "- x: y"]
+    assert data["tags"] == ["greenml", "image-classification", "yes", "- x: y", "a --- b"]
     assert data["co2_eq_emissions"] == {
         "emissions": known["co2_g"],
         "source": "meter unknown, estimated, through greenml",
@@ -261,7 +272,7 @@ def test_a_model_card_of_unknown_energy_names_no_grams(db: Store, greenml: Green
     code, out, _ = greenml("report", "--model-card", A)
     assert code == 0
     assert "co2_eq_emissions" not in ModelCard(out).data.to_dict()
-    assert "an unknown amount of CO2e" in out
+    assert "- **CO2e**: unknown" in out
     assert "This run is not ranked: energy partly unknown." in out
 
 

@@ -221,7 +221,7 @@ def _leave_files(store: Store, known: dict[str, Any], folder: Path) -> str | Non
 def leave_board(store: Store) -> str | None:
     """`leaderboard.csv`, of all runs, and `leaderboard.png`, of the best, beside the store; what is missing, in words.
 
-    Two trainings may end at once: whoever writes last has both in it.
+    Where two trainings end in one second, the file of the one may lack the other, until the next training.
     """
     from greenml import exchange, plots
     from greenml.report import rows

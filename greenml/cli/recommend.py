@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+import unicodedata
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -161,7 +162,8 @@ def explain(db: Store, advice: list[Advice]) -> None:
     looked_at = [one for one in advice if not one.was_left_out]
     for one in looked_at:
         if len(looked_at) > 1:
-            tell(f"\nWhy, on {one.title}:")
+            print()
+            tell(f"Why, on {one.title}:")
         explaining.show(reasons(db, one))
 
 
@@ -215,11 +217,13 @@ def in_short(run_ids: list[str]) -> str:
 
 def tell(text: str, *, indent: str = "") -> None:
     """A row of the answer, wrapped between words. Without rich, which takes a tenth of the time to open."""
-    width = shutil.get_terminal_size().columns
+    shown = console.clean(text)
+    num_wide = sum(unicodedata.east_asian_width(character) in "WF" for character in shown)  # two columns each
+    width = max(20, shutil.get_terminal_size().columns - num_wide)
     wrap = textwrap.TextWrapper(
         width, initial_indent=indent, subsequent_indent=2 * indent, break_long_words=False, break_on_hyphens=False
     )
-    print(wrap.fill(console.clean(text)))
+    print(wrap.fill(shown))
 
 
 LEADERS = [

@@ -309,14 +309,14 @@ class Matter:
 
     def leaders(self) -> list[Table]:
         """The best runs under the threshold, where one was given."""
-        from greenml.report import leaders, rows
+        from greenml.report import contests, rows
 
         if self.most_g is None:
             return []
         found = rows.low_carbon(self.db, self.run_ids, self.most_g)
         if not found:
             console.say(f"no ranked run took at most {format_mass(self.most_g)} CO2e")
-        return leaders.tables(found, self.most_g)
+        return contests.leaders(found, self.most_g)
 
     def write_charts(self, folder: Path, kind: str) -> None:
         """Every figure under its own name."""
@@ -333,7 +333,7 @@ class Matter:
                     continue
                 files.append(folder / f"{figure.name}.{kind}")
                 with whole(files[-1]) as partial:
-                    save(figure.chart, partial)
+                    save(plots.titled(figure.chart, figure.title, figure.caption), partial)
         say_written(folder, files)
 
 

@@ -5,7 +5,7 @@ from greenml.plots.parts import MAX_BARS as MAX_STACKS
 from greenml.plots.parts import known_runs, parts
 from greenml.plots.places import drawn_ids, elsewhere, timeline, world_map
 from greenml.plots.ranking import MAX_BARS, leaderboard, ranking
-from greenml.plots.saving import MAX_PAIRS, break_even, count, num_to_break_even, savings
+from greenml.plots.saving import MAX_PAIRS, break_even, count, savings
 from greenml.plots.sheet import MAX_RUNS, Sheet
 from greenml.plots.spread import has_seasons, heatmap, repeats
 from greenml.plots.theme import PICKED, save_png, save_svg, titled, unchecked
@@ -30,7 +30,6 @@ __all__ = [
     "leaderboard",
     "learning",
     "marginal",
-    "num_to_break_even",
     "parts",
     "ranking",
     "repeats",

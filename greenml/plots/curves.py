@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from greenml.plots.sheet import Sheet, amount, energy_unit, inline, scaled, value_axis
-from greenml.plots.theme import BLUE, GREEN, INK, ORANGE, PICKED, SUBTLE, WIDTH_PX, faded, pickable
+from greenml.plots.theme import BLUE, GREEN, INK, ORANGE, PICKED, SUBTLE, WIDTH_PX, Chart, faded, pickable
 from greenml.units import JOULES_PER_KWH, kwh
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def curves(epochs: Sequence[Row], *, title: str, subtitle: str, best_epoch: int 
     return alt.vconcat(*panels, energy, spacing=8).properties(title=words)
 
 
-def learning(sheet: Sheet, optimal: Sequence[Row]) -> alt.TopLevelMixin | None:
+def learning(sheet: Sheet, optimal: Sequence[Row]) -> Chart | None:
     """Validation by epoch and by energy, with the optimal epoch and the knee of each run, and validation loss.
 
     `optimal` are rows of `optimal_epoch`. One column of panels a contest. None where no epoch was validated.
@@ -89,7 +89,7 @@ def learning(sheet: Sheet, optimal: Sequence[Row]) -> alt.TopLevelMixin | None:
     return pickable(alt.vconcat(*panels, spacing=14)) if panels else None
 
 
-def marginal(sheet: Sheet) -> alt.TopLevelMixin | None:
+def marginal(sheet: Sheet) -> Chart | None:
     """Energy per percentage point of validation accuracy gained, by epoch. None where no epoch gained any."""
     gained = {row["run_id"] for row in sheet.marginal if row["wh_per_point"] is not None}
     shown = [row for row in sheet.run_rows if row["run_id"] in gained]

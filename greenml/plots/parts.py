@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from greenml.plots.sheet import PLAIN, Sheet, inline, scaled
-from greenml.plots.theme import INK, OTHERS, faded, pickable
+from greenml.plots.theme import INK, OTHERS, Chart, faded, pickable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ COMPONENTS = {"cpu": "#5b7a99", "gpu": "#c9a66b", "ram": "#9db8d2"}
 NAMES = {"cpu": "CPU", "gpu": "GPU", "ram": "RAM"}
 
 
-def parts(sheet: Sheet, phases: Sequence[Row]) -> alt.TopLevelMixin | None:
+def parts(sheet: Sheet, phases: Sequence[Row]) -> Chart | None:
     """Energy by phase, and the share of each component; `phases` have one row per run and name of a phase.
 
     Only runs whose every phase is known: a stack over a gap is no total. None where there is no such run.

@@ -8,13 +8,13 @@ Ids are ISO 3166-1 numeric, or a name where ISO gives none.
 from __future__ import annotations
 
 import json
-from datetime import UTC
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from greenml.plots.sheet import Sheet, amount, inline, legible, looked_up, scaled
+from greenml.plots.sheet import Sheet, amount, inline, looked_up, scaled
 from greenml.plots.theme import (
     GREEN,
     INK,
@@ -23,7 +23,9 @@ from greenml.plots.theme import (
     UNKNOWN_FILL,
     VERMILION,
     WIDTH_PX,
+    Chart,
     faded,
+    legible,
     pickable,
 )
 
@@ -38,7 +40,7 @@ GRIDS = ["#e3f1ea", "#f1e3b4", "#dfa35f", "#8f4a2b"]
 SAME_KWH = "datum.kwh * datum.pue"
 
 
-def timeline(sheet: Sheet, images_per_s: Mapping[str, float | None]) -> alt.TopLevelMixin | None:
+def timeline(sheet: Sheet, images_per_s: Mapping[str, float | None]) -> Chart | None:
     """Intensity of the grid and speed of training, run by run, by the time it started. None where neither is known."""
     rows = [
         {
@@ -67,10 +69,11 @@ def timeline(sheet: Sheet, images_per_s: Mapping[str, float | None]) -> alt.TopL
     data = alt.Chart(inline(rows))
     starts = [row["started_at"] for row in sheet.runs if row["started_at"] is not None]
     start, end = min(starts), max(starts)
+    form = "%H:%M" if start.date() == end.date() else "%d %b %H:%M" if end - start < timedelta(days=5) else "%d %b %Y"
     ticks: dict[str, Any] = {
         "tickCount": 5,
         "labelOverlap": True,
-        "format": "%H:%M" if start.date() == end.date() else "%d %b %Y",
+        "format": form,
     }
     title_of_time = (
         f"start of the run (UTC), {start.date()}" if start.date() == end.date() else "start of the run (UTC)"
@@ -100,7 +103,7 @@ def timeline(sheet: Sheet, images_per_s: Mapping[str, float | None]) -> alt.TopL
     return pickable(alt.vconcat(*drawn, spacing=14).resolve_scale(x="shared"))
 
 
-def world_map(sheet: Sheet, countries: Sequence[Row]) -> alt.TopLevelMixin:
+def world_map(sheet: Sheet, countries: Sequence[Row]) -> Chart:
     """Intensity of each country's grid, those of the runs outlined.
 
     `countries` have `numeric` (ISO 3166-1), `name`, `g_per_kwh` and `year`.
@@ -156,7 +159,7 @@ def drawn_ids() -> set[str]:
     return {shape["id"] for shape in shapes["objects"]["countries"]["geometries"]}
 
 
-def elsewhere(sheet: Sheet, factors: Sequence[Row]) -> alt.TopLevelMixin | None:
+def elsewhere(sheet: Sheet, factors: Sequence[Row]) -> Chart | None:
     """Grams of CO2e of one run with the grids of other places: the picked run, or else the first whose energy is known.
 
     `factors` have `name` and `g_per_kwh`. The product is made in the chart: energy x PUE x factor.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from greenml.plots.sheet import Sheet, inline, scaled
-from greenml.plots.theme import INK, SUBTLE, faded, legible, pickable
+from greenml.plots.theme import INK, SUBTLE, Chart, faded, legible, pickable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ MAX_BARS = 30
 BAR_PX = 22
 
 
-def leaderboard(rows: Sequence[Row]) -> alt.TopLevelMixin | None:
+def leaderboard(rows: Sequence[Row]) -> Chart | None:
     """Accuracy points per kWh and test accuracy, the best of each contest; `rows` of `leaderboard`, as ranked."""
     return ranking(Sheet(runs=rows))
 
 
-def ranking(sheet: Sheet) -> alt.TopLevelMixin | None:
+def ranking(sheet: Sheet) -> Chart | None:
     """The same from a sheet, so that a page's colours hold. None where no run of a contest has an accuracy."""
     panels = []
     for number, title, _ in sheet.panels:
@@ -41,7 +41,7 @@ def _panel(sheet: Sheet, rows: Sequence[Row], title: str | None) -> alt.HConcatC
     bars = [
         {
             "run_id": row["run_id"],
-            "run": f"{row['rank']}.  {sheet.labels[row['run_id']]}" if row["rank"] else sheet.labels[row["run_id"]],
+            "run": f"{row['rank']}. {sheet.labels[row['run_id']]}" if row["rank"] else sheet.labels[row["run_id"]],
             "place": place,
             "model": known[row["run_id"]]["model"],
             # Who is not ranked has no bar, but the reason in its place.
@@ -56,7 +56,7 @@ def _panel(sheet: Sheet, rows: Sequence[Row], title: str | None) -> alt.HConcatC
     place = alt.EncodingSortField("place", op="min")
     y = alt.Y("run:N", sort=place, axis=alt.Axis(title=None, domain=False, ticks=False, labelLimit=260, labelColor=INK))
     ratio = alt.X("ratio:Q", axis=None, scale=alt.Scale(domainMin=0, padding=0))
-    heads = {"anchor": "start", "fontWeight": "normal", "color": SUBTLE, "fontSize": 12, "frame": "group"}
+    heads: dict[str, Any] = {"fontWeight": "normal", "color": SUBTLE, "fontSize": 12}
     lefts = alt.layer(
         base.mark_bar(height=13).encode(
             x=ratio, y=y, color=alt.Color("model:N", scale=sheet.colour, legend=None), opacity=faded()

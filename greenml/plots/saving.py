@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from greenml.plots.sheet import PLAIN, energy_unit, inline, legible, scaled
-from greenml.plots.theme import GREEN, INK, SUBTLE, VERMILION, WIDTH_PX
+from greenml.plots.sheet import PLAIN, energy_unit, inline, scaled
+from greenml.plots.theme import GREEN, INK, SUBTLE, VERMILION, WIDTH_PX, Chart, legible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ MAX_PAIRS = 20
 KEEP, SWAP = "go on as before", "find out, then swap"
 
 
-def savings(rows: Sequence[Row]) -> alt.TopLevelMixin | None:
+def savings(rows: Sequence[Row]) -> Chart | None:
     """Energy ratio and accuracy difference of paired recipes, with their spread; `rows` of the view of that name."""
     pairs = [
         {
@@ -80,14 +80,13 @@ def _differences(
     return alt.layer(line, spread, points).properties(width=200, height=alt.Step(28))
 
 
-def break_even(swap: Row, spent_kwh: float) -> alt.TopLevelMixin | None:
+def break_even(swap: Row, paid: Row) -> Chart:
     """Energy of N later trainings, as before or after the swap, on top of what it took to find out.
 
-    `swap` is a row of `swaps`, `spent_kwh` the energy of all runs of its contest. None where nothing is saved.
+    `swap` is a row of `swaps`; `paid` has `known_tried_kwh`, the energy of all runs of its contest, and
+    `num_trainings`, after how many trainings the swap has saved as much.
     """
-    trainings = num_to_break_even(swap, spent_kwh)
-    if trainings is None:
-        return None
+    spent_kwh, trainings = paid["known_tried_kwh"], paid["num_trainings"]
     reach = 2 * max(1.0, trainings)
     unit = energy_unit([reach * swap["energy_kwh"]])
     rows = [
@@ -121,14 +120,6 @@ def break_even(swap: Row, spent_kwh: float) -> alt.TopLevelMixin | None:
     point = even.mark_point(filled=True, size=90, color=INK, opacity=1).encode(x=x, y=y)
     words = even.mark_text(align="left", baseline="top", dx=8, dy=8).encode(x=x, y=y, text="said:N")
     return alt.layer(ways, point, words).properties(width=WIDTH_PX, height=240)
-
-
-def num_to_break_even(swap: Row, spent_kwh: float) -> float | None:
-    """Later trainings until what they save by the swap is what it took to find out."""
-    if swap["energy_kwh"] is None or swap["use_energy_kwh"] is None:
-        return None
-    saved: float = swap["energy_kwh"] - swap["use_energy_kwh"]
-    return spent_kwh / saved if saved > 0 else None
 
 
 def count(trainings: float) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from greenml.plots.sheet import Sheet, amount, inline, legible
-from greenml.plots.theme import HUES, INK, ON_FILL, SUBTLE, WIDTH_PX, faded, pickable
+from greenml.plots.sheet import Sheet, amount, inline
+from greenml.plots.theme import HUES, INK, ON_FILL, SUBTLE, WIDTH_PX, Chart, faded, legible, pickable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ MAX_CELLS = 20
 NOT_SAID = "region not said"
 
 
-def repeats(sheet: Sheet, groups: Sequence[Row]) -> alt.TopLevelMixin | None:
+def repeats(sheet: Sheet, groups: Sequence[Row]) -> Chart | None:
     """g CO2e of each run of a recipe, and a box of three and more; `groups` are rows of `leaderboard_groups`.
 
     None where no run's CO2e is known.
@@ -109,7 +109,7 @@ def _digits(ids: list[str]) -> int:
     return next((n for n in range(4, 12) if len({run_id[:n] for run_id in ids}) == len(set(ids))), 12)
 
 
-def heatmap(sheet: Sheet) -> alt.TopLevelMixin | None:
+def heatmap(sheet: Sheet) -> Chart | None:
     """Mean g CO2e of a run by model and country, one panel a season, or else a tag. None where none is known."""
     rows = [
         {

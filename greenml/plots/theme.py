@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import altair as alt
 from altair.utils import schemapi
@@ -35,6 +35,9 @@ WIDTH_PX = 560
 FADED = 0.15
 LINE = 96
 """Letters on a line above a chart."""
+
+Chart: TypeAlias = Any
+"""One of Altair's, whichever: its kinds of charts share no type that has all their methods."""
 
 PICKED = "picked"
 """The variable of every chart whose marks belong to runs: the run_id that a page has picked, or null."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from greenml.plots.sheet import Sheet, amount, inline, scaled, value_axis
-from greenml.plots.theme import INK, PICKED, SUBTLE, WIDTH_PX, faded, pickable
+from greenml.plots.theme import INK, PICKED, SUBTLE, WIDTH_PX, Chart, faded, pickable
 from greenml.units import JOULES_PER_KWH
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Row = Mapping[str, Any]
 
 
-def tradeoff(sheet: Sheet, front: Sequence[Row]) -> alt.TopLevelMixin | None:
+def tradeoff(sheet: Sheet, front: Sequence[Row]) -> Chart | None:
     """Validation accuracy against energy; `front` are rows of `pareto_front`. None where no run has both."""
     points = [*_on_front(sheet, front), *_ends(sheet)]
     drawn = [number for number, _, _ in sheet.panels if any(point["contest"] == number for point in points)]
@@ -64,7 +64,7 @@ def _ends(sheet: Sheet) -> list[dict[str, Any]]:
     ]
 
 
-def _panel(sheet: Sheet, number: int, run: Row, points: list[dict[str, Any]], title: str | None) -> alt.LayerChart:
+def _panel(sheet: Sheet, number: int, run: Row, points: list[dict[str, Any]], title: str | None) -> Chart:
     name, axis = value_axis(run)
     energies = [point["energy"] for point in points if point["contest"] == number]
     x = alt.X(**amount("energy", f"energy up to this epoch, {sheet.energy.name}", energies))
@@ -101,5 +101,5 @@ def _panel(sheet: Sheet, number: int, run: Row, points: list[dict[str, Any]], ti
         .mark_point(size=130, filled=True, stroke=INK, strokeWidth=0.6)
         .encode(x=x, y=y, color=sheet.coloured(), shape=sheet.shaped(), opacity=faded(0.9), tooltip=said)
     )
-    drawn: alt.LayerChart = alt.layer(steps, way, passed, ended).properties(width=WIDTH_PX, height=320)
+    drawn: Chart = alt.layer(steps, way, passed, ended).properties(width=WIDTH_PX, height=320)
     return drawn.properties(title=title) if title else drawn

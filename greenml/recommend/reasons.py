@@ -37,7 +37,7 @@ FEWER = """
     order by if(exceeds_spread is null, 0, if(exceeds_spread, -1, 1)), energy_ratio desc
     limit 1
 """
-SAVINGS = "from savings where contest = ? order by num_pairs > 1 desc, energy_ratio limit ?"
+SAVINGS = "from savings where contest = ? order by num_pairs > 1 desc, energy_ratio"
 SWAPS = "from swaps where contest = ? and model <> use_model order by num_runs > 1 desc, energy_ratio limit 1"
 HINDSIGHT = """
     select
@@ -128,6 +128,7 @@ def reasons(db: Store, advice: Advice) -> Reasons:
     contest = advice.contest
     best = advice.rows[0] if advice.rows else None
     spent = _spent(db, advice, best)
+    savings = db.rows(SAVINGS, [contest])
     return Reasons(
         title=advice.title,
         models=db.rows(
@@ -139,12 +140,12 @@ def reasons(db: Store, advice: Advice) -> Reasons:
         spent=spent,
         unfinished=db.rows(UNFINISHED, [contest])[0],
         changes=[
-            *_measured(db, contest),
+            *map(_measured, savings[:MOST_CHANGES]),
             *_swapped(db, contest),
             *(_in_hindsight(db, best) if best else ()),
             *_at_most(spent[0]),
             *(_elsewhere(db, best) if best else ()),
-            *(_not_tried(db, contest, best) if best else ()),
+            *(_not_tried(db, best, {row["key"] for row in savings}) if best else ()),
         ],
     )
 
@@ -178,24 +179,23 @@ def _called(row: Row) -> str:
 # What could be changed
 
 
-def _measured(db: Store, contest: str) -> Iterator[Change]:
-    """Pairs of recipes that differ in one key alone; what made it worse is said, too."""
-    for row in db.rows(SAVINGS, [contest, MOST_CHANGES]):
-        key = row["key"]
-        # Where nothing was stopped, stopping saved nothing.
-        is_idle = key == "early_stop" and row["to_epochs"] >= row["from_epochs"]
-        yield Change(
-            what=f"{key}{_values(row)} ({row['model']})",
-            basis="chance" if is_idle else "measured",
-            ratio=row["energy_ratio"],
-            std_ratio=row["std_energy_ratio"],
-            accuracy_difference=row["accuracy_difference"],
-            std_accuracy_difference=row["std_accuracy_difference"],
-            num_runs=row["num_pairs"],
-            run_ids=(*row["from_run_ids"], *row["to_run_ids"]),
-            effort=_effort(key),
-            remark="it stopped nothing early here, and what lies between the runs has another cause" if is_idle else "",
-        )
+def _measured(row: Row) -> Change:
+    """A pair of recipes that differ in one key alone; what made it worse is said, too."""
+    key = row["key"]
+    # Where nothing was stopped, stopping saved nothing.
+    is_idle = key == "early_stop" and row["to_epochs"] >= row["from_epochs"]
+    return Change(
+        what=f"{key}{_values(row)} ({row['model']})",
+        basis="chance" if is_idle else "measured",
+        ratio=row["energy_ratio"],
+        std_ratio=row["std_energy_ratio"],
+        accuracy_difference=row["accuracy_difference"],
+        std_accuracy_difference=row["std_accuracy_difference"],
+        num_runs=row["num_pairs"],
+        run_ids=(*row["from_run_ids"], *row["to_run_ids"]),
+        effort=_effort(key),
+        remark="it stopped nothing early here, and what lies between the runs has another cause" if is_idle else "",
+    )
 
 
 def _values(row: Row) -> str:
@@ -299,9 +299,8 @@ def _factor(place: Intensity) -> str:
     return f"{figure(place.g_per_kwh)} g/kWh ({place.source.partition(',')[0]}, {year})"
 
 
-def _not_tried(db: Store, contest: str, best: Row) -> Iterator[Change]:
+def _not_tried(db: Store, best: Row, tried: set[str]) -> Iterator[Change]:
     """What has no pair here: the run that would make one."""
-    tried = {row["key"] for row in db.rows("select distinct key from savings where contest = ?", [contest])}
     config = best["config"]
     half_batch, image_size = (config.get("batch_size") or 0) // 2, config.get("image_size") or 0
     trials: list[tuple[str, Any, str]] = [

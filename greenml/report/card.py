@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from greenml.console import clean, counted, figure, percentage
-from greenml.report.markdown import bullets, code, escape, grid, marked, section, together
+from greenml.report.markdown import bullets, code, escape, grid, section, together
+from greenml.report.tables import mark
 from greenml.units import JOULES_PER_KWH, format_bytes, format_duration, format_energy, format_flops, format_mass
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     Row = dict[str, Any]
 
 OWN_MODELS = ("cnn",)
@@ -31,7 +30,7 @@ LIMITS = (
 
 def card(run: Row, contest: Row) -> str:
     """The card of one run, as `portrait.everything` knows it; `contest` is `rows.all_of_contest`."""
-    front = yaml.safe_dump(metadata(run), sort_keys=False, allow_unicode=True, width=2**20)
+    front = yaml.safe_dump(told(metadata(run)), sort_keys=False, allow_unicode=True, width=2**20)
     title = f"# {escape(run['name'] or run['model'])}"
     sections = [
         section("How it was trained", facts(training(run)), *command(run)),
@@ -46,9 +45,9 @@ def card(run: Row, contest: Row) -> str:
 
 
 def metadata(run: Row) -> Row:
-    """The YAML of the hub; what is unknown is not in it."""
+    """What the hub looks up, as its YAML has it; None where it is unknown."""
     is_own = run["kind"] in TRAINED_HERE
-    values = {
+    return {
         "library_name": "timm" if is_own and run["model"] not in OWN_MODELS else None,
         "pipeline_tag": "image-classification" if is_own else None,
         "tags": list(dict.fromkeys(["greenml", *(["image-classification"] if is_own else []), *run["tags"]])),
@@ -57,22 +56,19 @@ def metadata(run: Row) -> Row:
         "co2_eq_emissions": emissions(run),
         "model-index": index(run) if is_own and reached(run) is not None else None,
     }
-    return without_unknown(values)
 
 
 def emissions(run: Row) -> Row | None:
     """Grams, and where they are from; nothing where the total is unknown."""
     if run["co2_g"] is None:
         return None
-    return without_unknown(
-        {
-            "emissions": run["co2_g"],
-            "source": f"{run['meter'].get('meter') or 'meter unknown'}, {run['source']}, through greenml",
-            "training_type": training_type(run),
-            "geographical_location": None if run["intensity_level"] == "world" else run["region_used"],
-            "hardware_used": hardware(run),
-        }
-    )
+    return {
+        "emissions": run["co2_g"],
+        "source": f"{run['meter'].get('meter') or 'meter unknown'}, {run['source']}, through greenml",
+        "training_type": training_type(run),
+        "geographical_location": None if run["intensity_level"] == "world" else run["region_used"],
+        "hardware_used": hardware(run),
+    }
 
 
 def training_type(run: Row) -> str | None:
@@ -85,7 +81,7 @@ def training_type(run: Row) -> str | None:
 def hardware(run: Row) -> str | None:
     known = run["hardware"]
     parts = [known.get("gpu"), known.get("cpu"), known.get("threads") and counted(known["threads"], "thread")]
-    return clean(", ".join(str(part) for part in parts if part)) or None
+    return ", ".join(str(part) for part in parts if part) or None
 
 
 def index(run: Row) -> list[Row]:
@@ -93,11 +89,11 @@ def index(run: Row) -> list[Row]:
     dataset = hub_name(run["dataset"])
     return [
         {
-            "name": clean(run["name"] or f"{run['model']}-{run['run_id'][:8]}"),
+            "name": run["name"] or f"{run['model']}-{run['run_id'][:8]}",
             "results": [
                 {
                     "task": {"type": "image-classification"},
-                    "dataset": {"name": clean(dataset), "type": clean(dataset), "split": "test"},
+                    "dataset": {"name": dataset, "type": dataset, "split": "test"},
                     "metrics": [{"type": run["metric"], "value": reached(run), "name": f"Test {run['metric']}"}],
                 }
             ],
@@ -116,8 +112,13 @@ def hub_name(dataset: str) -> str:
     return "/".join(dataset.removeprefix("hf:").split("/")[:2]) if dataset.startswith("hf:") else dataset
 
 
-def without_unknown(values: Mapping[str, Any]) -> Row:
-    return {key: value for key, value in values.items() if value is not None}
+def told(value: Any) -> Any:
+    """Without what is unknown; what people named is on one line, and cannot end the YAML."""
+    if isinstance(value, dict):
+        return {key: told(part) for key, part in value.items() if part is not None}
+    if isinstance(value, list):
+        return [told(part) for part in value]
+    return clean(value) if isinstance(value, str) else value
 
 
 # What people read
@@ -134,7 +135,8 @@ def opening(run: Row) -> str:
         better = "less" if run["goal"] == "min" else "more"
         result = f"It reached a {metric} of {figure(value)} ({better} is better)."
     verb = "trained" if run["kind"] in TRAINED_HERE else "tracked" if run["kind"] == "track" else "recorded"
-    cost = f"The run took {escape(energy(run))} and {escape(co2(run))} (run {run['run_id']}, {run['status']})."
+    took = "; ".join(f"{name} {escape(text)}" for name, text in (("energy", energy(run)), ("CO2e", co2(run))))
+    cost = f"What that took: {took} (run {run['run_id']}, {run['status']})."
     return f"`{run['model'].replace('`', '')}`, {verb} on {escape(run['dataset'])} by greenml. {result} {cost}"
 
 
@@ -206,7 +208,7 @@ def phases(run: Row) -> list[str]:
     lines = [
         [
             phase["name"],
-            UNKNOWN if phase["total_j"] is None else marked(phase["worst_source"]) + format_energy(phase["total_j"]),
+            UNKNOWN if phase["total_j"] is None else mark(phase["worst_source"]) + format_energy(phase["total_j"]),
             format_duration(phase["duration_s"]),
             phase["worst_source"],
         ]
@@ -248,7 +250,7 @@ def power(run: Row) -> str:
     if run["energy_kwh"] is None or not run["duration_s"]:
         return UNKNOWN
     watts = run["energy_kwh"] * JOULES_PER_KWH / run["duration_s"]
-    return f"{marked(run['source'])}{figure(watts)} W, mean of CPU, GPU and memory over the run"
+    return f"{mark(run['source'])}{figure(watts)} W, mean of CPU, GPU and memory over the run"
 
 
 def inference(run: Row) -> str:
@@ -258,9 +260,9 @@ def inference(run: Row) -> str:
         return UNKNOWN
     joules = tested["total_j"] / run["test_count"]
     grams = joules / JOULES_PER_KWH * run["pue"] * run["intensity_g_per_kwh"]
-    mark = marked(tested["worst_source"])
+    sign = mark(tested["worst_source"])
     return (
-        f"{mark}{format_micro(grams)} ({mark}{figure(joules)} J), the test divided by its {run['test_count']:,} samples"
+        f"{sign}{format_micro(grams)} ({sign}{figure(joules)} J), the test divided by its {run['test_count']:,} samples"
     )
 
 
@@ -272,23 +274,23 @@ def format_micro(grams: float) -> str:
 def co2_of_all(contest: Row) -> str:
     if not contest["total_known_co2_g"]:
         return UNKNOWN
-    mass = f"{marked(contest['worst_source'])}{format_mass(contest['total_known_co2_g'])}"
+    mass = f"{mark(contest['worst_source'])}{format_mass(contest['total_known_co2_g'])}"
     return f"{mass}, {counted(contest['num_runs'], 'run')}"
 
 
 def energy(run: Row) -> str:
     """The total; of an incomplete one the part that is known."""
     if run["energy_kwh"] is not None:
-        return marked(run["source"]) + format_energy(run["energy_kwh"] * JOULES_PER_KWH)
+        return mark(run["source"]) + format_energy(run["energy_kwh"] * JOULES_PER_KWH)
     if not run["known_kwh"]:
-        return "an unknown amount of energy"
-    return f"{marked('unknown')}{format_energy(run['known_kwh'] * JOULES_PER_KWH)}, the part that is known"
+        return UNKNOWN
+    return f"{mark('unknown')}{format_energy(run['known_kwh'] * JOULES_PER_KWH)}, the part that is known"
 
 
 def co2(run: Row) -> str:
     if run["co2_g"] is None:
-        return "an unknown amount of CO2e"
-    return f"{marked(run['source'])}{format_mass(run['co2_g'])} CO2e"
+        return UNKNOWN
+    return f"{mark(run['source'])}{format_mass(run['co2_g'])}"
 
 
 def memory(run: Row) -> str:
@@ -298,15 +300,15 @@ def memory(run: Row) -> str:
 
 def caveats(run: Row) -> list[str]:
     """What this run in particular leaves open."""
-    told = []
+    known = []
     if run["unranked"]:
-        told.append(f"This run is not ranked: {escape(run['unranked'])}.")
+        known.append(f"This run is not ranked: {escape(run['unranked'])}.")
     if run["source"] == "estimated":
-        told.append("\\~: by a power model, not measured; nobody knows by how much it is off.")
+        known.append("\\~: by a power model, not measured; nobody knows by how much it is off.")
     if run["intensity_level"] == "world":
-        told.append("No region was given: the factor is the average of the world.")
-    told.append("One run is an anecdote: another seed gives another accuracy, and another energy.")
-    return told
+        known.append("No region was given: the factor is the average of the world.")
+    known.append("One run is an anecdote: another seed gives another accuracy, and another energy.")
+    return known
 
 
 def facts(labelled: list[tuple[str, str]]) -> str:

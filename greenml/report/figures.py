@@ -20,6 +20,10 @@ ELSEWHERE = ["NOR", "SWE", "FRA", "BRA", "CAN", "GBR", "DEU", "USA", "JPN", "CHN
 """Large grids of every continent, from clean to dirty, for a run to be imagined in."""
 
 
+SWAP = ("contest", "use_run_ids", "use_epochs", "run_ids", "epochs")
+"""What tells one swap from another."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
     """A chart and the words about it."""
@@ -37,7 +41,7 @@ def figures(content: Content, *, swap: Row | None = None) -> list[Figure]:
     """Every chart of a report, in the order of the page; also those that nothing can be drawn for, with the reason.
 
     A chart whose marks belong to runs has `run_id` in its rows and the variable `plots.PICKED`. `swap`, a row of
-    `swaps`, is the one whose break-even is drawn; by default the first of the content.
+    `swaps`, is the one whose break-even is drawn; by default the one that pays first.
     """
     sheet = plots.Sheet(
         runs=content.runs,
@@ -60,7 +64,7 @@ def figures(content: Content, *, swap: Row | None = None) -> list[Figure]:
             _repeats(sheet, content),
             _heatmap(sheet),
             _savings(content),
-            _break_even(content, swap or next(iter(content.swaps), None)),
+            _break_even(content, swap),
             _timeline(sheet, content),
             _map(sheet, countries),
             _elsewhere(sheet, countries),
@@ -187,25 +191,27 @@ def _savings(content: Content) -> Figure:
 
 def _break_even(content: Content, swap: Row | None) -> Figure:
     title = "When finding out has paid for itself"
-    if swap is None:
+    pairs = [
+        (row, paid)
+        for paid in content.break_even
+        for row in content.swaps
+        if all(row[key] == paid[key] for key in SWAP)
+    ]
+    row, paid = next((pair for pair in pairs if swap is None or pair[0] == swap), (None, None))
+    if row is None or paid is None:
         return Figure(name="break-even", title=title, caption="No recipe would serve as well for less.", chart=None)
-    runs = [row for row in content.runs if row["contest"] == swap["contest"]]
-    spent_kwh = sum(row["known_kwh"] or 0.0 for row in runs)
-    unknown = sum(row["energy_kwh"] is None for row in runs)
-    use = f"{swap['use_model']} for {counted(swap['use_epochs'], 'epoch')}"
-    instead = f"{swap['model']} for {swap['epochs']}"
-    trainings = plots.num_to_break_even(swap, spent_kwh)
-    after = "" if trainings is None else f" They are paid back after {plots.count(trainings)}."
+    took = "took" if paid["tried_kwh"] is not None else "took at least"
     return _figure(
         "break-even",
         title,
-        plots.break_even(swap, spent_kwh),
-        f"The {counted(len(runs), 'run')} of this data set and split took {_at_least(unknown)}"
-        f"{format_energy(spent_kwh * JOULES_PER_KWH)}. Each later training with {use} instead of {instead} takes "
-        f"{format_energy(swap['use_energy_kwh'] * JOULES_PER_KWH)} instead of "
-        f"{format_energy(swap['energy_kwh'] * JOULES_PER_KWH)} ({swap['source']}), runs "
-        f"{', '.join(run_id[:4] for run_id in [*swap['use_run_ids'], *swap['run_ids']])}.{after}",
-        without="No swap saves energy.",
+        plots.break_even(row, paid),
+        f"The {counted(paid['num_tried'], 'run')} of this data set and split {took} "
+        f"{format_energy(paid['known_tried_kwh'] * JOULES_PER_KWH)}. Each later training with {row['use_model']} for "
+        f"{counted(row['use_epochs'], 'epoch')} instead of {row['model']} for {row['epochs']} takes "
+        f"{format_energy(row['use_energy_kwh'] * JOULES_PER_KWH)} instead of "
+        f"{format_energy(row['energy_kwh'] * JOULES_PER_KWH)} ({row['source']}), runs "
+        f"{', '.join(run_id[:4] for run_id in [*row['use_run_ids'], *row['run_ids']])}. That has paid for all of them "
+        f"after {plots.count(paid['num_trainings'])}.",
     )
 
 
@@ -265,7 +271,7 @@ def _figure(name: str, title: str, chart: Any, caption: str, *, without: str = "
     return Figure(name=name, title=title, caption=without if chart is None else " ".join(caption.split()), chart=chart)
 
 
-def _of(drawn: Sequence[Row], sheet: plots.Sheet) -> str:
+def _of(drawn: Sequence[Mapping[str, Any]], sheet: plots.Sheet) -> str:
     """How many runs a chart is made of, and how many could not be drawn."""
     missing = len(sheet.runs) - len(drawn)
     return f"{counted(len(drawn), 'run')}" + (f", {missing} more lack the figures." if missing else ".")
@@ -282,10 +288,6 @@ def _known(runs: Sequence[Mapping[str, Any]]) -> str:
     return f"Energy {', '.join(each)}."
 
 
-def _at_least(num_unknown: int) -> str:
-    return "at least " if num_unknown else ""
-
-
 def _panels(sheet: plots.Sheet) -> str:
     """Runs of different data sets are not compared."""
     left_out = len(sheet.contests) - len(sheet.panels)
@@ -294,7 +296,7 @@ def _panels(sheet: plots.Sheet) -> str:
     return " One panel for each data set and split." if len(sheet.panels) > 1 else ""
 
 
-def _thinned(sheet: plots.Sheet, drawn: Sequence[Row]) -> str:
+def _thinned(sheet: plots.Sheet, drawn: Sequence[Mapping[str, Any]]) -> str:
     runs = f" The first {plots.MAX_RUNS} runs are drawn." if len(drawn) > plots.MAX_RUNS else ""
     epochs = " Of long runs every n-th epoch is drawn." if sheet.is_thinned else ""
     return runs + epochs

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from greenml.console import SOURCES, clean, counted, percentage
+from greenml.console import clean, counted, percentage
 from greenml.report import tables
+from greenml.report.tables import mark
 from greenml.units import JOULES_PER_KWH, format_duration, format_energy, format_mass
 
 if TYPE_CHECKING:
@@ -90,16 +91,16 @@ def reached(run: Row) -> str:
         f"{escape(run['model'])} ({run['precision'] or 'precision unknown'}, run {run['run_id'][:8]}), "
         f"{percentage(run['val_accuracy'])} % validation and {percentage(run['accuracy'])} % test accuracy for "
     )
-    return words + escape(f"{marked(run['source'])}{format_energy(run['energy_kwh'] * JOULES_PER_KWH)}")
+    return words + escape(f"{mark(run['source'])}{format_energy(run['energy_kwh'] * JOULES_PER_KWH)}")
 
 
 def together(row: Row) -> str:
     """Energy, CO2e and time of many runs: the known part, and of how many it is not everything."""
     if not row["total_known_kwh"]:
         return "an unknown amount of energy"
-    mark = marked(row["worst_source"])
-    energy = f"{mark}{format_energy(row['total_known_kwh'] * JOULES_PER_KWH)}"
-    co2 = f"{mark}{format_mass(row['total_known_co2_g'])} CO2e"
+    sign = mark(row["worst_source"])
+    energy = f"{sign}{format_energy(row['total_known_kwh'] * JOULES_PER_KWH)}"
+    co2 = f"{sign}{format_mass(row['total_known_co2_g'])} CO2e"
     words = f"{energy}, {co2} and {format_duration(row['total_s'])} of machine time"
     notes = []
     if row["num_unknown"]:
@@ -107,10 +108,6 @@ def together(row: Row) -> str:
     if row["num_overlapping"]:
         notes.append(f"{counted(row['num_overlapping'], 'run')} shared the machine, whose energy is in each of them")
     return escape(words + (f" ({'; '.join(notes)})" if notes else ""))
-
-
-def marked(source: str) -> str:
-    return SOURCES.get(source, ("", ""))[0]
 
 
 def recommendation(advice: Sequence[Advice]) -> str:

@@ -1,0 +1,55 @@
+"""Tables that are made for one contest at a time: only its runs can be compared."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from greenml.report import tables
+from greenml.units import MASS, format_mass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from greenml.report.content import Content
+    from greenml.report.tables import Table
+
+    Row = dict[str, Any]
+
+
+def leaders(runs: Sequence[Row], most_g: float) -> list[Table]:
+    """The rows of `rows.low_carbon`, the most accurate on validation first."""
+    return [
+        tables.leaderboard(f"low-carbon-{i}", f"{title}: at most {format_mass(most_g)} CO2e", group)
+        for i, title, group in each(runs)
+    ]
+
+
+def fronts(content: Content) -> list[Table]:
+    """The front over every (run, epoch), each point with the run that it is of."""
+    runs = {run["run_id"]: run for run in content.runs}
+    points = [runs[point["run_id"]] | point for point in content.front]
+    return [front(f"front-{i}", title, group) for i, title, group in each(points)]
+
+
+def front(name: str, title: str, points: Sequence[Row]) -> Table:
+    has_accuracy = points[0]["metric"] == "accuracy"
+    columns = [
+        tables.words("model", "model"),
+        tables.words("precision", "precision"),
+        tables.Column("run", "run_id", lambda row: row["run_id"][:8], is_number=False),
+        tables.count("epoch", "epoch"),
+        tables.share("val. %", "accuracy") if has_accuracy else tables.count(points[0]["metric"], "value"),
+        tables.quantity("energy", "energy_kwh", points, tables.ENERGY_KWH),
+        tables.quantity("CO2e", "co2_g", points, MASS),
+    ]
+    better = "accuracy" if has_accuracy else points[0]["metric"]
+    notes = [f"hindsight: no other epoch is better in {better} on validation for the energy so far, without the test"]
+    return tables.draw(name, "pareto_front", f"The front of {title}", columns, points, notes=notes)
+
+
+def each(rows: Sequence[Row]) -> Iterator[tuple[int, str, list[Row]]]:
+    """Rows in the order of contests -> number, title and rows of each."""
+    groups = [list(group) for _, group in itertools.groupby(rows, lambda row: row["contest"])]
+    titles = tables.titles_of([group[0] for group in groups])
+    return ((i, title, group) for i, (title, group) in enumerate(zip(titles, groups, strict=True), start=1))
