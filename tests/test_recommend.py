@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shlex
+import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from conftest import STARTED_AT, WORLD, make_end, make_epoch, make_phase, make_r
 
 from greenml import cli
 from greenml import config as configs
+from greenml.cli import repeating
 from greenml.cli import train as training
 from greenml.cli.recommend import after_training
 from greenml.recommend import Asked, advise
@@ -561,6 +563,20 @@ def test_a_training_ends_with_one_line_of_advice(db: Store, capsys: pytest.Captu
     assert said.out == ""
     assert said.err.startswith("greenml recommend: Use mobilenetv2_100 for 2 epochs instead of resnet18 for 4")
     assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("quiet", "times"), [(False, 1), (True, 0)])
+def test_repeats_end_with_one_line_for_all(
+    db: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], quiet: bool, times: int
+) -> None:
+    seeds(db, "ab", "cnn", [[0.5, 0.9], [0.5, 0.91]], 1 * WH)
+    printed = iter([json.dumps([{"run_id": letter * 12}]) for letter in "ab"])
+    monkeypatch.setattr(sys, "argv", ["greenml", "train", "cnn", "--repeats", "2"])
+    monkeypatch.setattr(repeating, "_watched", lambda *_: (0, next(printed)))
+
+    repeating.repeat(db, range(2), json=False, quiet=quiet)
+
+    assert capsys.readouterr().err.count("greenml recommend: Use cnn for 2 epochs") == times
 
 
 def test_a_training_never_fails_for_want_of_advice(

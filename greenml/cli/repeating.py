@@ -39,7 +39,8 @@ def repeat(store: Store, seeds: Iterable[int], *, json: bool, quiet: bool = Fals
     if json:
         console.print_json(store.rows("from leaderboard where list_contains(?, run_id) order by seed", [run_ids]))
         return
-    groups = store.rows("from leaderboard_groups where list_has_any(run_ids, ?)", [run_ids])
+    of_these = "select *, false as _is_imported from leaderboard_groups where list_has_any(run_ids, ?)"
+    groups = store.rows(of_these, [run_ids])
     console.out().print(console.table(board.group_columns("accuracy"), groups))
     portrait.explain_marks({group["source"] for group in groups})
     for note in board.about_groups(groups):
