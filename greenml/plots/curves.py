@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from greenml.plots.sheet import Sheet, amount, energy_unit, inline, scaled, value_axis
-from greenml.plots.theme import BLUE, GREEN, INK, ORANGE, PICKED, SUBTLE, WIDTH_PX, Chart, faded, pickable
+from greenml.plots.theme import BLUE, GREEN, INK, ORANGE, PICKED, SUBTLE, WIDTH_PX, Chart, faded, legible, pickable
 from greenml.units import JOULES_PER_KWH, kwh
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def curves(epochs: Sequence[Row], *, title: str, subtitle: str, best_epoch: int 
         .encode(x=by_epoch(scale), y=alt.Y("energy:Q", title=f"cumulative {unit.name}", axis=alt.Axis(tickCount=4)))
         .properties(width=WIDTH_PX, height=LOW_PX)
     )
-    words = alt.TitleParams(title, subtitle=subtitle, fontSize=15)
+    words = alt.TitleParams(legible(title), subtitle=legible(subtitle), fontSize=15)
     return alt.vconcat(*panels, energy, spacing=8).properties(title=words)
 
 
