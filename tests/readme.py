@@ -1,11 +1,12 @@
 """Keeps the README's output blocks true: every `$ greenml ...` is run again, on a store that ships with the tests.
 
 `make docs` fills the blocks; `tests/test_readme.py` fails where they differ. The store is made from
-`tests/data/runs.jsonl`, the records of real runs; `python tests/readme.py --record STORE` writes that file anew.
+`tests/data/runs.jsonl.gz`, the records of real runs; `python tests/readme.py --record STORE` writes that file anew.
 """
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import shlex
@@ -21,7 +22,7 @@ from greenml.store import Store
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-RUNS = Path(__file__).parent / "data" / "runs.jsonl"
+RUNS = Path(__file__).parent / "data" / "runs.jsonl.gz"
 BLOCK = re.compile(r"(```console\n)(.*?)(```)", re.DOTALL)
 
 
@@ -30,7 +31,8 @@ def fixture_store(folder: Path) -> Path:
     path = folder / "store" / "greenml.duckdb"
     store = Store(path)
     store.check()
-    store.write(from_json(line) for line in RUNS.read_text(encoding="utf-8").splitlines())
+    with gzip.open(RUNS, "rt", encoding="utf-8") as lines:
+        store.write(map(from_json, lines))
     return path
 
 
@@ -62,7 +64,8 @@ def _run(block: str, env: dict[str, str], folder: str) -> str:
 def record(path: Path) -> None:
     """The records of every run in a store, as lines of JSON."""
     RUNS.parent.mkdir(exist_ok=True)
-    RUNS.write_text("".join(to_json(row) + "\n" for row in records(Store(path))), encoding="utf-8")
+    text = "".join(to_json(row) + "\n" for row in records(Store(path)))
+    RUNS.write_bytes(gzip.compress(text.encode(), mtime=0))  # the same bytes for the same rows
 
 
 if __name__ == "__main__":
