@@ -17,9 +17,9 @@ from conftest import STARTED_AT, WORLD, make_end, make_epoch, make_phase, make_r
 
 from greenml import cli
 from greenml import config as configs
-from greenml.cli import repeating
+from greenml.cli import afterwards, repeating
 from greenml.cli import train as training
-from greenml.cli.recommend import after_training
+from greenml.errors import StoreError
 from greenml.recommend import Asked, advise
 from greenml.records import Source
 from greenml.units import JOULES_PER_KWH
@@ -705,7 +705,7 @@ def test_a_training_ends_with_one_line_of_advice(db: Store, capsys: pytest.Captu
     trained(db, "9", "cnn", [0.9], 1 * WH, data_hash="d2")
     [contest] = {row["contest"] for row in db.rows("from leaderboard where model = 'resnet18'")}
 
-    after_training(db, contest)
+    afterwards.say_advice(db, contest)
 
     said = capsys.readouterr()
     assert said.out == ""
@@ -713,16 +713,21 @@ def test_a_training_ends_with_one_line_of_advice(db: Store, capsys: pytest.Captu
     assert said.err.count("\n") == 1
 
 
-@pytest.mark.parametrize(("quiet", "times"), [(False, 1), (True, 0)])
+@pytest.mark.parametrize(("as_json", "quiet", "times"), [(False, False, 1), (True, False, 1), (False, True, 0)])
 def test_repeats_end_with_one_line_for_all(
-    db: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], quiet: bool, times: int
+    db: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    as_json: bool,
+    quiet: bool,
+    times: int,
 ) -> None:
     seeds(db, "ab", "cnn", [[0.5, 0.9], [0.5, 0.91]], 1 * WH)
     printed = iter([json.dumps([{"run_id": letter * 12}]) for letter in "ab"])
     monkeypatch.setattr(sys, "argv", ["greenml", "train", "cnn", "--repeats", "2"])
     monkeypatch.setattr(repeating, "_watched", lambda *_: (0, next(printed)))
 
-    repeating.repeat(db, range(2), json=False, quiet=quiet)
+    repeating.repeat(db, range(2), json=as_json, quiet=quiet)
 
     assert capsys.readouterr().err.count("greenml recommend: Use cnn for 2 epochs") == times
 
@@ -730,12 +735,27 @@ def test_repeats_end_with_one_line_for_all(
 def test_a_training_never_fails_for_want_of_advice(
     db: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(*_: object) -> None:
-        raise ZeroDivisionError("division by zero")
+    def failing(error: Exception) -> Any:
+        def advise(*_: object) -> None:
+            raise error
 
-    monkeypatch.setattr("greenml.recommend.advise", broken)
-    after_training(db, "any")
-    assert capsys.readouterr().err == "no recommendation: division by zero\n"
+        return advise
+
+    monkeypatch.setattr("greenml.recommend.advise", failing(StoreError("the store is busy", hint="wait")))
+    afterwards.say_advice(db, "any")
+    assert capsys.readouterr().err == "no recommendation: the store is busy\n"
+    monkeypatch.setattr("greenml.recommend.advise", failing(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):  # a bug keeps its traceback
+        afterwards.say_advice(db, "any")
+
+
+def test_of_a_tracked_program_only_an_answer_is_said(db: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    trained(db, "a", "mine", [0.1], 1 * WH, kind="track")
+    [row] = db.rows("select contest from runs")
+    afterwards.say_advice(db, row["contest"], answers_only=True)
+    assert capsys.readouterr().err == ""
+    afterwards.say_advice(db, row["contest"])
+    assert capsys.readouterr().err.startswith("greenml recommend: No recommendation for digits")
 
 
 # The choice itself, against brute force

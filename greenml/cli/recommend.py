@@ -132,17 +132,6 @@ def say_that_nothing_is_there(db: Store, dataset: str | None) -> None:
     console.say(FIRST_RUN)
 
 
-def after_training(store: Store, contest: str) -> None:
-    """One line on stderr: what the runs of this contest, the new one among them, recommend by now."""
-    from greenml.recommend import Asked, advise
-
-    try:
-        for advice in advise(store, Asked(contests=[contest])):
-            console.say(f"greenml recommend: {advice.sentence}")
-    except Exception as error:  # noqa: BLE001 (a training that is over does not fail for want of advice)
-        console.say(f"no recommendation: {error}")
-
-
 def show(advice: list[Advice]) -> None:
     """A block a contest: the answer on stdout, what is said about it on stderr."""
     looked_at = [one for one in advice if not one.was_left_out]
