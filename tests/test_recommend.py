@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import random
 import shlex
 import sys
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import typer
 from conftest import STARTED_AT, WORLD, make_end, make_epoch, make_phase, make_run, record
+from test_answers import World, assert_alike, random_contest, recipe_points
 
 from greenml import cli
 from greenml import config as configs
@@ -22,14 +25,16 @@ from greenml.cli import train as training
 from greenml.errors import StoreError
 from greenml.recommend import Asked, advise
 from greenml.records import Source
-from greenml.units import JOULES_PER_KWH
+from greenml.units import JOULES_PER_KWH, kwh
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from conftest import Greenml
 
     from greenml.store import Store
+
+    Row = dict[str, Any]
 
 WH = 3600.0
 
@@ -842,3 +847,147 @@ def test_nothing_that_serves_is_cheaper(db: Store) -> None:
         assert swap["accuracy"] == best["against_accuracy"]
         assert swap["use_energy_kwh"] == pytest.approx(best["energy_kwh"])
         assert swap["energy_ratio"] == pytest.approx(best["energy_ratio"])
+
+
+# The same over means of seeds, crashed runs and cut schedules, in the random contests of the other views
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    dice, keys = random.Random(11), itertools.count(2)
+    opened = World([run for contest in range(300) for run in random_contest(dice, contest, keys)])
+    yield opened
+    opened.con.close()
+
+
+def judged(curve: dict[int, Row], least: float | None, most_co2_g: float | None) -> tuple[int, int]:
+    """(rung, epoch) of a recipe: 0 serves; else the nearest that it comes to serving."""
+    learned = {epoch: row for epoch, row in curve.items() if row["is_learned"]}
+    eligible = {epoch: row for epoch, row in learned.items() if row["energy_kwh"] is not None}
+    inside = {epoch: row for epoch, row in eligible.items() if most_co2_g is None or row["co2_g"] <= most_co2_g}
+    serving = [epoch for epoch, row in inside.items() if least is not None and row["accuracy"] >= least - 1e-9]
+    if serving:
+        return 0, min(serving)
+    if inside:
+        return 1, most_accurate(inside)
+    if eligible:
+        return 2, min(eligible)
+    return (3, most_accurate(learned)) if learned else (4, most_accurate(curve))
+
+
+def most_accurate(curve: dict[int, Row]) -> int:
+    """The first of the most accurate epochs."""
+    return min(curve, key=lambda epoch: (-curve[epoch]["accuracy"], epoch))
+
+
+def spent(curve: dict[int, Row]) -> float:
+    """What all of it took; more than anything where that is unknown."""
+    energies = [row["energy_kwh"] for row in curve.values()]
+    return math.inf if None in energies else max(energies)
+
+
+def best_recommended(
+    curves: dict[int, dict[int, Row]], target: float | None, tolerance: float, most_co2_g: float | None
+) -> dict[int, Row]:
+    """Rows of `recommended` for one contest, by recipe: every point is tried."""
+    usable = {
+        key: [row["accuracy"] for row in curve.values() if row["is_learned"] and row["energy_kwh"] is not None]
+        for key, curve in curves.items()
+    }
+    inside = [
+        row["accuracy"]
+        for curve in curves.values()
+        for row in curve.values()
+        if row["is_learned"] and row["energy_kwh"] and (most_co2_g is None or row["co2_g"] <= most_co2_g)
+    ]
+    least = target if target is not None else max(inside) - tolerance if inside else None
+    chosen = {key: judged(curve, least, most_co2_g) for key, curve in curves.items()}
+
+    def order(key: int) -> tuple[Any, ...]:
+        rung, epoch = chosen[key]
+        row = curves[key][epoch]
+        energy = math.inf if row["energy_kwh"] is None else row["energy_kwh"]
+        accuracy = round(row["accuracy"], 9)
+        return rung, energy if rung in (0, 2) else -accuracy, -accuracy, energy, epoch, key
+
+    ranked = sorted(curves, key=order)
+    first, at_its_epoch = ranked[0], False
+    if target is None:
+        able = [key for key in curves if usable[key]]
+        other = min(able, key=lambda key: (-round(max(usable[key]), 9), spent(curves[key]), key), default=first)
+    else:
+        at_its_epoch = len(ranked) > 1 and chosen[ranked[1]][0] == 0
+        other = ranked[1] if at_its_epoch else first
+    peak = curves[other][chosen[other][1] if at_its_epoch else most_accurate(curves[other])]
+    last = curves[other][chosen[other][1] if at_its_epoch else max(curves[other])]
+    known = at_its_epoch or spent(curves[other]) < math.inf
+    alone = [
+        key for key in {first, other} if 1 in (peak_of(curves[key])["num_runs"], peak_of(curves[key])["num_seeds"])
+    ]
+    again = min(alone, key=lambda key: (spent(curves[key]), key), default=None)
+    rows = {}
+    for place, key in enumerate(ranked, start=1):
+        rung, epoch = chosen[key]
+        enough = [
+            n
+            for n, row in curves[first].items()
+            if row["is_learned"] and row["energy_kwh"] and (most_co2_g is None or row["co2_g"] <= most_co2_g)
+            and row["accuracy"] >= peak_of(curves[key])["accuracy"] - tolerance - 1e-9
+        ]  # fmt: skip
+        has_instead = chosen[first][0] == 0 and key != first and enough
+        row = curves[key][epoch]
+        rows[key] = {
+            "place": place,
+            "epochs": epoch,
+            "is_answer": rung == 0,
+            "accuracy": row["accuracy"],
+            "std_accuracy": row["std_accuracy"],
+            "energy_kwh": row["energy_kwh"],
+            "co2_g": row["co2_g"],
+            "num_runs": row["num_runs"],
+            "best_epoch": most_accurate(curves[key]),
+            "against_recipe_key": other,
+            "against_epochs": chosen[other][1] if at_its_epoch else max(curves[other]),
+            "against_best_epoch": chosen[other][1] if at_its_epoch else most_accurate(curves[other]),
+            "against_accuracy": peak["accuracy"],
+            "against_std_accuracy": peak["std_accuracy"],
+            "against_energy_kwh": last["energy_kwh"] if known else None,
+            "is_worth_repeating": key == again,
+            "instead_epochs": min(enough) if has_instead else None,
+        }
+    return rows
+
+
+def peak_of(curve: dict[int, Row]) -> Row:
+    return curve[most_accurate(curve)]
+
+
+@pytest.mark.parametrize(
+    ("target", "tolerance", "most_co2_g"),
+    [
+        (None, 0.01, None),
+        (None, 0.05, None),
+        (None, 0.0, 475 * kwh(3.4)),
+        (0.64, 0.01, None),
+        (0.9, 0.01, None),
+        (0.3, 0.01, 475 * kwh(1.25)),
+    ],
+)
+def test_recipes_of_several_seeds_against_every_point(
+    world: World, target: float | None, tolerance: float, most_co2_g: float | None
+) -> None:
+    points, contest = recipe_points(world.present), {run.key: run.contest for run in world.present}
+    contests: dict[int, dict[int, dict[int, Row]]] = {}
+    for key, curve in points.items():
+        contests.setdefault(contest[key], {})[key] = curve
+    expected: dict[int, Row] = {}
+    for curves in contests.values():
+        expected |= best_recommended(curves, target, tolerance, most_co2_g)
+    asks = ", ".join("null" if ask is None else repr(ask) for ask in (target, tolerance, most_co2_g, None))
+    rows = world.rows(f"select *, shortfall is null as is_answer from recommended({asks})")
+
+    assert_alike({row["recipe_key"]: row for row in rows}, expected)
+    assert 0 < sum(row["is_answer"] for row in expected.values()) < len(expected)
+    assert {row["is_worth_repeating"] for row in expected.values()} == {False, True}
+    assert any(row["instead_epochs"] for row in expected.values())
+    assert any(row["against_std_accuracy"] for row in expected.values())
