@@ -837,6 +837,9 @@ def test_nothing_that_serves_is_cheaper(db: Store) -> None:
                 best = {key: one.rows[0][key] for key in serving[0]}
                 cheapest = min(point["energy_kwh"] for point in serving)
                 assert best["energy_kwh"] == pytest.approx(cheapest)
+                assert best["accuracy"] == max(
+                    point["accuracy"] for point in serving if point["energy_kwh"] == pytest.approx(cheapest)
+                )
                 assert best in [point | {"energy_kwh": best["energy_kwh"], "co2_g": best["co2_g"]} for point in serving]
 
     swaps = {row["recipe_key"]: row for row in db.rows("from swaps_within(0.01)")}
@@ -845,6 +848,7 @@ def test_nothing_that_serves_is_cheaper(db: Store) -> None:
     assert len(pairs) > 5
     for best, swap in pairs:
         assert swap["accuracy"] == best["against_accuracy"]
+        assert (swap["use_recipe_key"], swap["use_accuracy"]) == (best["recipe_key"], best["accuracy"])
         assert swap["use_energy_kwh"] == pytest.approx(best["energy_kwh"])
         assert swap["energy_ratio"] == pytest.approx(best["energy_ratio"])
 
