@@ -666,6 +666,7 @@ def test_low_carbon_leaders(db: Store, greenml: Greenml) -> None:
     assert [line[0] for line in lines[3:]] == ["mobilenetv2_100", "resnet18"]
     assert lines[4][:10] == ["resnet18", "fp32", "3", "3", "87.0", "1.0", "~30.0", "14.2", "30.0", "s"]
     assert "val % is the accuracy on validation" in err
+    assert "time is that of training and validation alone" in err
     models = [row["model"] for row in json.loads(greenml("recommend", "--low-carbon", "15g", "--json")[1])]
     assert models == ["mobilenetv2_100", "resnet18"]
     assert greenml("recommend", "--low-carbon", "1mg")[1] == ""

@@ -182,6 +182,8 @@ def leaders(advice: Advice) -> list[Row]:
 
 def list_leaders(advice: list[Advice], threshold: str, limit: int) -> None:
     """A table a contest on stdout; what is said about them all on stderr."""
+    from greenml.recommend import words
+
     sources: set[str] = set()
     for one in advice:
         if not (rows := leaders(one)):
@@ -195,6 +197,7 @@ def list_leaders(advice: list[Advice], threshold: str, limit: int) -> None:
     console.say(
         "val % is the accuracy on validation; ± standard deviation over seeds, – where one seed says nothing of it"
     )
+    console.say(words.EXTENT)
     for source, (_, legend) in SOURCES.items():
         if source in sources:
             console.say(legend)

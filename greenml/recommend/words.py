@@ -25,6 +25,8 @@ SPREADS = {
     False: "difference beyond the spread",
 }
 """What `is_within_spread` says of a difference."""
+EXTENT = "energy is that of a run until then, setting up included; time is that of training and validation alone"
+"""What the figures of a recipe at an epoch hold."""
 SAME = 1e-6
 """Two ratios that differ by less are one: the same grid, with the rounding of sums."""
 
@@ -141,9 +143,7 @@ def evidence(best: Row, other: Row) -> list[str]:
         at_its_end = best["against_epochs"] == other["trained_epochs"]
         lines.append(_figures_of_whole(other, best) if at_its_end else _figures(other, best))
     lines.append("accuracy is that on validation; a recipe is one config under any seed")
-    lines.append(
-        "energy is that of a run until then, setting up included; time is that of training and validation alone"
-    )
+    lines.append(EXTENT)
     if unfinished := [row["model"] for row in ([best, other] if pair else [best]) if row["is_unfinished"]]:
         lines.append(f"no run of it has finished: {', '.join(unfinished)}")
     if is_answer and best["epochs"] < best["trained_epochs"]:
