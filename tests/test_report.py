@@ -98,6 +98,18 @@ def test_markdown_has_every_section_and_the_numbers_of_the_views(db: Store, gree
     assert f"Use {advice['model']}" in out
 
 
+def test_the_mark_of_the_front_is_of_one_epoch(db: Store, greenml: Greenml) -> None:
+    """The run itself may be beaten in both by another."""
+    record(db, A, [0.6, 0.7], [100.0, 10_000.0])
+    record(db, B, [0.5, 0.9], [300.0, 300.0], seed=1)
+    assert [row["epoch"] for row in db.rows("from pareto_front where run_id = ?", [A])] == [1]
+    board = cells(greenml("report", "--md")[1])[0]
+    marked = {line[board[0].index("run")]: line[board[0].index("front")] for line in board[1:]}
+    assert marked == {A[:8]: "●", B[:8]: "●"}
+    for legend in (greenml("report", "--md")[1], greenml("board")[2]):
+        assert "● one of its epochs is on the front: no other epoch of any run does better" in legend
+
+
 def test_markdown_of_an_incomplete_sum_says_so(db: Store, greenml: Greenml) -> None:
     record(db, A, [0.5, 0.95], [1800.0, None])
     record(db, B, [0.95], [None])
