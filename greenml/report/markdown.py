@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from greenml.console import clean, counted, percentage
 from greenml.report import tables
 from greenml.report.tables import mark
-from greenml.units import JOULES_PER_KWH, format_duration, format_energy, format_mass
+from greenml.units import format_duration, format_energy, format_mass, joules_of_kwh
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -53,8 +53,8 @@ def document(
         section("Recommendation", recommendation(advice)),
         section("Leaderboard", *map(table, tables.leaderboards(content)), left_out(content)),
         section("Low-carbon leaders", *map(table, leaders)),
-        section("Use this instead", *map(bare, [tables.swaps(content.swaps)])),
-        section("What one change saved", *map(bare, [tables.savings(content.savings)])),
+        section("Use this instead", *map(bare, [tables.swaps(content)])),
+        section("What one change saved", *map(bare, [tables.savings(content)])),
         section(
             "Method",
             bullets(METHOD),
@@ -81,7 +81,12 @@ def headline(contest: Row) -> str:
         sentences.append(f"Most accurate on validation: {reached(best)}")
     if contest["thriftiest"] and contest["thriftiest"]["run_id"] != (best or {}).get("run_id"):
         sentences.append(f"Most accuracy per kWh: {reached(contest['thriftiest'])}")
-    sentences.append(f"All of them together took {together(contest)}")
+    if not contest["num_metered"]:
+        sentences.append("None of them was metered here")
+    elif contest["num_metered"] < contest["num_runs"]:
+        sentences.append(f"Together the {contest['num_metered']:,} that were metered here took {together(contest)}")
+    else:
+        sentences.append(f"All of them together took {together(contest)}")
     return ". ".join(sentences) + "."
 
 
@@ -91,7 +96,7 @@ def reached(run: Row) -> str:
         f"{escape(run['model'])} ({run['precision'] or 'precision unknown'}, run {run['run_id'][:8]}), "
         f"{percentage(run['val_accuracy'])} % validation and {percentage(run['accuracy'])} % test accuracy for "
     )
-    return words + escape(f"{mark(run['source'])}{format_energy(run['energy_kwh'] * JOULES_PER_KWH)}")
+    return words + escape(f"{mark(run['source'])}{format_energy(joules_of_kwh(run['energy_kwh']))}")
 
 
 def together(row: Row) -> str:
@@ -99,9 +104,10 @@ def together(row: Row) -> str:
     if not row["total_known_kwh"]:
         return "an unknown amount of energy"
     sign = mark(row["worst_source"])
-    energy = f"{sign}{format_energy(row['total_known_kwh'] * JOULES_PER_KWH)}"
+    energy = f"{sign}{format_energy(joules_of_kwh(row['total_known_kwh']))}"
     co2 = f"{sign}{format_mass(row['total_known_co2_g'])} CO2e"
-    words = f"{energy}, {co2} and {format_duration(row['total_s'])} of machine time"
+    time = "an unknown time" if row["total_s"] is None else f"{format_duration(row['total_s'])} of machine time"
+    words = f"{energy}, {co2} and {time}"
     notes = []
     if row["num_unknown"]:
         notes.append(f"of {counted(row['num_unknown'], 'run')} only a part is known, or nothing")
