@@ -121,6 +121,16 @@ def test_markdown_of_an_incomplete_sum_says_so(db: Store, greenml: Greenml) -> N
     assert "energy partly unknown" in out
 
 
+def test_markdown_does_not_count_what_was_not_metered(db: Store, greenml: Greenml) -> None:
+    record(db, A, [0.9], [3600.0])
+    record(db, B, [0.9], [1e9], kind="estimate")
+    _, out, _ = greenml("report", "--md")
+    assert "2 runs, 1 ranked" in out
+    assert r"Those metered here (1 run) took \~1.00 Wh" in out
+    _, out, _ = greenml("report", "--md", B)
+    assert "None of them was metered here." in out
+
+
 def test_tracked_runs_without_accuracy_have_a_table_of_their_own(db: Store, greenml: Greenml) -> None:
     program = {
         "kind": "track",

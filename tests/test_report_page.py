@@ -18,7 +18,7 @@ from conftest import STARTED_AT, WORLD, make_end, make_epoch, make_phase, make_r
 from greenml.console import clean, plain
 from greenml.recommend import Asked, advise
 from greenml.records import Source
-from greenml.report import rows, tables
+from greenml.report import markdown, method, rows, tables
 from greenml.report.content import Content, gather
 from greenml.report.equivalences import equivalences
 from greenml.report.figures import figures
@@ -514,3 +514,15 @@ def test_rows_say_their_data_where_there_are_several(db: Store) -> None:
     for draw in (tables.swaps, tables.savings, tables.break_even):
         assert "data set" not in texts(draw(one))[0]
         assert {row["data set"] for row in texts(draw(several))} == {"digits"}
+
+
+def test_page_and_markdown_say_the_same_of_method_and_limits(read: tuple[Page, Any], filled: Store) -> None:
+    parsed, content = read
+    words = markdown.document(content, [], rows.contests(filled, [A, B]), written_at=STARTED_AT)
+    for text in [*(text for _, text in method.METHOD), *method.LIMITS]:
+        assert text in parsed.words
+        assert f": {text}\n" in words or f"- {text}\n" in words
+
+
+def test_the_knee_is_told_as_the_view_finds_it(read: tuple[Page, Any]) -> None:
+    assert "highest above the straight line from the first epoch to the last" in read[0].words

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenml.console import clean, counted, percentage
 from greenml.report import tables
+from greenml.report.method import LIMITS, METHOD
 from greenml.report.tables import mark
 from greenml.units import format_duration, format_energy, format_mass, joules_of_kwh
 
@@ -23,21 +24,6 @@ if TYPE_CHECKING:
 # An underscore inside a word marks nothing: mobilenetv2_100 stays readable where nobody renders it.
 SPECIAL = re.compile(r"[\\`*\[\]<>|~$&]|(?<!\w)_|_(?!\w)")
 ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
-METHOD = (
-    "Energy is in joules of CPU, GPU and memory, from the first reading of the meter to the last: set-up, validation "
-    "and test are in it. It is measured where a counter could be read, and marked where it is not.",
-    "CO2e is energy x PUE x the grid's intensity, as the table says; a factor of a year is no hour's.",
-    "What decides is accuracy on the validation split. The test split is read once, at the end, for the epoch that "
-    "validation chose.",
-    "Runs are ranked by percentage points of test accuracy per kWh, among runs on the same data and split. A run that "
-    "is not clearly above guessing has no rank: whatever learned nothing would win.",
-    "Optimal epochs, fronts and swaps are hindsight: they are known once the runs are paid for.",
-)
-LIMITS = (
-    "One run is an anecdote: where ± is –, nobody knows the spread.",
-    "What making the hardware took is not in it, and nothing is netted off.",
-    "Figures of one machine are not those of another: compare runs of one machine.",
-)
 
 
 def document(
@@ -57,7 +43,7 @@ def document(
         section("What one change saved", *map(bare, [tables.savings(content)])),
         section(
             "Method",
-            bullets(METHOD),
+            bullets(f"**{term}**: {text}" for term, text in METHOD),
             *map(bare, [tables.factors(content), tables.meters(content)]),
         ),
         section("Limits", bullets(LIMITS)),
@@ -84,7 +70,7 @@ def headline(contest: Row) -> str:
     if not contest["num_metered"]:
         sentences.append("None of them was metered here")
     elif contest["num_metered"] < contest["num_runs"]:
-        sentences.append(f"Together the {contest['num_metered']:,} that were metered here took {together(contest)}")
+        sentences.append(f"Those metered here ({counted(contest['num_metered'], 'run')}) took {together(contest)}")
     else:
         sentences.append(f"All of them together took {together(contest)}")
     return ". ".join(sentences) + "."

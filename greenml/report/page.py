@@ -16,6 +16,7 @@ from greenml import __version__, console
 from greenml.console import SOURCES, counted, local, plain
 from greenml.report import tables
 from greenml.report.equivalences import equivalences
+from greenml.report.method import LIMITS, METHOD
 from greenml.units import format_duration, format_energy, format_mass, joules_of_kwh
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ def page(content: Content, advice: Sequence[Advice], *, written_at: datetime) ->
         machines=distinct(content.runs, "hardware"),
         versions=distinct(content.runs, "versions"),
         commands=tables.commands(content.runs),
+        method=METHOD,
+        limits=LIMITS,
         digits=DIGITS,
         legends={source: legend for source, (_, legend) in SOURCES.items()},
         style=(HERE / "page.css").read_text(encoding="utf-8"),
