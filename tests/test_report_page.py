@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import STARTED_AT, WORLD, make_end, make_epoch, make_phase, make_run, record
 
-from greenml.console import clean, plain
+from greenml import plots
+from greenml.console import clean, counted, plain
 from greenml.recommend import Asked, advise
 from greenml.records import Source
 from greenml.report import markdown, method, rows, tables
@@ -526,3 +527,16 @@ def test_page_and_markdown_say_the_same_of_method_and_limits(read: tuple[Page, A
 
 def test_the_knee_is_told_as_the_view_finds_it(read: tuple[Page, Any]) -> None:
     assert "highest above the straight line from the first epoch to the last" in read[0].words
+
+
+def test_table_chart_and_caption_agree_on_when_it_is_even(read: tuple[Page, Any]) -> None:
+    """The first whole number of trainings that pays."""
+    parsed, content = read
+    assert any(row["num_trainings"] % 1 for row in content.break_even)
+    for row in content.break_even:
+        assert row["num_trainings"] <= row["whole_trainings"] < row["num_trainings"] + 1
+        assert plots.count(row["num_trainings"]) == counted(row["whole_trainings"], "training")
+    first = content.break_even[0]["whole_trainings"]
+    assert f"paid back after {counted(first, 'training')}" in json.dumps(parsed.charts)
+    assert figure_of(content).endswith(f"after {counted(first, 'training')}.")
+    assert texts(tables.break_even(content))[0]["trainings until even"].lstrip("~≥") == str(first)

@@ -194,7 +194,8 @@ def ratio_of_co2(rows: Sequence[Row], hint: str) -> tuple[Column, list[str]]:
 
 
 def in_percent(fraction: float | None, sign: str = "") -> str:
-    return UNKNOWN if fraction is None else f"{sign}{POINTS * fraction:.0f} %"
+    """Two digits, as a recommendation says it: 48 %, 5.6 %."""
+    return UNKNOWN if fraction is None else f"{sign}{figure(POINTS * fraction, 2)} %"
 
 
 def per_kwh(hint: str = "") -> Column:
