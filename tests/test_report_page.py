@@ -414,23 +414,23 @@ def test_every_sum_over_runs_is_the_same(db: Store) -> None:
     assert "2 runs took none here" in drawn(db)[0].words
 
 
-def test_an_unknown_duration_makes_the_time_unknown(db: Store) -> None:
-    record(db, A, [0.8], [100.0])
+def test_a_sum_of_times_says_where_one_is_unknown(db: Store) -> None:
+    record(db, A, [0.8], [3600.0])
+    assert page_time(rows.totals(db, [A])) == "10.0 s"
     db.write([make_run(B), make_end(B)])
     totals = rows.totals(db, [A, B])
-    assert totals["total_s"] is None
-    assert page_time(totals) == "unknown"
-    assert page_time(rows.totals(db, [A])) == "10.0 s"
+    assert (totals["total_s"], totals["total_known_s"]) == (None, 10.0)
+    assert page_time(totals) == "≥10.0 s"
+    assert page_time(rows.totals(db, [B])) == "unknown"
+    assert "and ≥10.0 s of machine time" in markdown.together(totals)
 
 
 def page_time(total: dict[str, Any]) -> str:
     return next(fact.text for fact in headline(total) if fact.label == "machine time")
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(None, "unknown"), (42.0, "42.0 s"), (1145.0, "19 min"), (7530.0, "2 h 6 min")]
-)
-def test_a_time_does_not_look_like_one_of_the_day(seconds: float | None, text: str) -> None:
+@pytest.mark.parametrize(("seconds", "text"), [(42.0, "42.0 s"), (1145.0, "19 min"), (7530.0, "2 h 6 min")])
+def test_a_time_does_not_look_like_one_of_the_day(seconds: float, text: str) -> None:
     assert in_units(seconds) == text
 
 

@@ -92,8 +92,8 @@ def together(row: Row) -> str:
     sign = mark(row["worst_source"])
     energy = f"{sign}{format_energy(joules_of_kwh(row['total_known_kwh']))}"
     co2 = f"{sign}{format_mass(row['total_known_co2_g'])} CO2e"
-    time = "an unknown time" if row["total_s"] is None else f"{format_duration(row['total_s'])} of machine time"
-    words = f"{energy}, {co2} and {time}"
+    least = "" if row["total_s"] is not None else mark("unknown")
+    words = f"{energy}, {co2} and {least}{format_duration(row['total_known_s'])} of machine time"
     notes = []
     if row["num_unknown"]:
         notes.append(f"of {counted(row['num_unknown'], 'run')} only a part is known, or nothing")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 DIGITS = 7
 """Significant digits of numbers in charts; tables hold them as the view answered (tests/test_report_page.py)."""
+AT_LEAST, _ = SOURCES["unknown"]
 ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
 
 
@@ -118,7 +119,7 @@ class Fact:
 def headline(total: Row) -> list[Fact]:
     """`total` is that of `rows.totals`."""
     sign, _ = SOURCES.get(total["worst_source"], ("", ""))
-    energy, co2 = known(total, "kwh"), known(total, "co2_g")
+    energy, co2, time = (known(total, name) for name in ("kwh", "co2_g", "s"))
     unknown = "unknown" if total["num_metered"] else "none metered"
     num_left_out = total["num_runs"] - total["num_metered"]
     notes = [
@@ -153,9 +154,9 @@ def headline(total: Row) -> list[Fact]:
         ),
         Fact(
             label="machine time",
-            text=in_units(total["total_s"]),
-            value=total["total_s"],
-            field="total_s",
+            text=("" if total["total_s"] is not None else AT_LEAST) + in_units(total[time]) if total[time] else unknown,
+            value=total[time] or None,
+            field=time,
             note=f"{local(total['first_started_at'])} to {local(total['last_ended_at'])}",
         ),
     ]
@@ -166,9 +167,9 @@ def known(total: Row, field: str) -> str:
     return f"total_{field}" if total[f"total_{field}"] is not None else f"total_known_{field}"
 
 
-def in_units(seconds: float | None) -> str:
+def in_units(seconds: float) -> str:
     """ "42.0 s", "19 min", "2 h 5 min": beside a date, 19:05 would be a time of day."""
-    if seconds is None or seconds < 60:
+    if seconds < 60:
         return format_duration(seconds)
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours:,} h {minutes} min" if hours else f"{minutes} min"

@@ -54,6 +54,7 @@ SPENT = "kind <> 'estimate' and unranked is distinct from 'replayed power'"
 TOGETHER = """
             -- sum() skips nulls, and a sum over a gap is not a total.
             if(count(*) = count(duration_s), sum(duration_s), null) as total_s,
+            sum(duration_s) as total_known_s,
             if(count(*) = count(energy_kwh), sum(energy_kwh), null) as total_kwh,
             sum(known_kwh) as total_known_kwh,
             if(count(*) = count(co2_g), sum(co2_g), null) as total_co2_g,
