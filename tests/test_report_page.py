@@ -526,7 +526,7 @@ def test_page_and_markdown_say_the_same_of_method_and_limits(read: tuple[Page, A
 
 
 def test_the_knee_is_told_as_the_view_finds_it(read: tuple[Page, Any]) -> None:
-    assert "highest above the straight line from the first epoch to the last" in read[0].words
+    assert "highest above the straight line from its first epoch to its last" in read[0].words
 
 
 def test_table_chart_and_caption_agree_on_when_it_is_even(read: tuple[Page, Any]) -> None:

@@ -106,7 +106,7 @@ def _learning(sheet: plots.Sheet, content: Content) -> Figure:
         plots.learning(sheet, content.optimal),
         "Validation by epoch and by the energy up to that epoch, and validation loss. In hindsight: rings stand at "
         "the first epoch within one percentage point of the run's best, diamonds at the knee, where accuracy stands "
-        f"highest above the straight line from the first epoch to the last. {_of(drawn, sheet)} {_known(drawn)}"
+        f"highest above the straight line from its first epoch to its last. {_of(drawn, sheet)} {_known(drawn)}"
         + (" Rings and diamonds are those of the picked run." if len(drawn) > plots.MAX_MARKED else "")
         + _thinned(sheet, drawn)
         + _panels(sheet),
