@@ -15,7 +15,7 @@ from conftest import STARTED_AT, WORLD, make_end, make_epoch, make_phase, make_r
 from greenml import grid, plots
 from greenml.console import SOURCES
 from greenml.plots import sheet as sheets
-from greenml.plots.theme import PALETTE, titled
+from greenml.plots.theme import PALETTE, legible, titled
 from greenml.records import Source
 from greenml.report.content import Content, gather
 from greenml.report.figures import figures, images_per_s
@@ -172,6 +172,13 @@ def test_strange_names_are_drawn(tmp_path: Path) -> None:
     assert any("<script>" in text for text in texts)
 
 
+def test_names_keep_their_letters_and_turn_nothing_around() -> None:
+    """Neither a model's name nor what stands behind it; Hebrew and joined emoji are as they were written."""
+    assert legible("cnn\u202e05_tenser\u2066") == "cnn 05_tenser"
+    for name in ("\u05d0\u05d1", "\U0001f469\u200d\U0001f52c"):
+        assert legible(name) == name
+
+
 def test_nothing_to_draw_is_said(db: Store) -> None:
     """A run whose energy is unknown: no chart of energy, and none at 0."""
     record(db, A, [0.8, 0.9], [None, None])
@@ -273,7 +280,7 @@ def test_a_box_is_made_of_runs_that_can_be_compared(db: Store) -> None:
     figure = drawn(content)["repeats"]
     [points] = data_of(figure.chart)
     assert {(row["run_id"], row["n"]) for row in points} == {(A, "2"), (B, "2")}
-    assert "2 runs, 1 more lack the figures." in figure.caption
+    assert "2 runs; 1 more left out." in figure.caption
 
 
 def test_break_even_is_where_the_savings_have_paid(content: Content, found: dict[str, Figure], tmp_path: Path) -> None:
@@ -451,8 +458,8 @@ def test_captions_count_what_has_a_panel() -> None:
     """Runs of a fifth data set are left out, and do not lack their figures."""
     runs = [run_row(f"{i}" * 12, contest=f"c{i}", dataset=f"d{i}") for i in range(5)]
     found = drawn(content_with(runs=[*runs, run_row("a" * 12, contest="c0", dataset="d0", accuracy=None)]))
-    assert "4 of 5 runs: the first 30 of a data set, 1 more lack the figures." in found["leaderboard"].caption
-    assert "1 more are left out." in found["leaderboard"].caption
+    assert "4 of 5 runs: the first 30 of a data set; 1 more without the figures." in found["leaderboard"].caption
+    assert "1 more left out." in found["leaderboard"].caption
 
 
 def test_a_run_without_an_end_is_not_counted_as_one(db: Store) -> None:
@@ -462,7 +469,7 @@ def test_a_run_without_an_end_is_not_counted_as_one(db: Store) -> None:
     figure = drawn(content_of(db))["tradeoff"]
     [points] = [table for table in data_of(figure.chart) if table and "at" in table[0]]
     assert [row["run_id"] for row in points if row["at"] == "end"] == [A]
-    assert "1 run, 1 more lack the figures." in figure.caption
+    assert "1 run; 1 more without the figures." in figure.caption
 
 
 # What they share

@@ -148,7 +148,7 @@ def _repeats(sheet: plots.Sheet, content: Content) -> Figure:
         "CO2e of each run of a recipe (one config, any seed). Three runs and more have a box: the middle half, the "
         "median and, as whiskers, the least and the most. Runs that cannot be compared are left out: those that did "
         "not end, shared the machine, or have another reason not to be ranked. "
-        f"{_of(shown, sheet, f'those of the first {plots.MAX_RECIPES} recipes')}",
+        f"{_of(shown, sheet, f'those of the first {plots.MAX_RECIPES} recipes', others='left out')}",
         without="Of no run that can be compared the CO2e is known.",
     )
 
@@ -285,17 +285,18 @@ def _figure(name: str, title: str, chart: Any, caption: str, *, without: str = "
     return Figure(name=name, title=title, caption=without if chart is None else " ".join(caption.split()), chart=chart)
 
 
-def _of(shown: plots.Shown, sheet: plots.Sheet, most: str = "") -> str:
+def _of(shown: plots.Shown, sheet: plots.Sheet, most: str = "", *, others: str = "without the figures") -> str:
     """How many runs a chart is made of and how their energy is known, and how many could not be drawn.
 
-    `most` says which are drawn of too many; without it a chart has room for all that have a panel.
+    `most` says which are drawn of too many; without it a chart has room for all that have a panel. `others` is what the
+    runs are that it does not ask for.
     """
     number = len(shown.run_ids)
     able = number + shown.num_left_out
     missing = len(sheet.runs) - able
     runs = f"{number} of {counted(able, 'run')}" if shown.num_left_out else counted(number, "run")
     runs += f": {most}" if shown.num_left_out and most else ""
-    runs += f", {missing} more lack the figures" if missing else ""
+    runs += f"; {missing} more {others}" if missing else ""
     return f"{runs}. {_known(_rows(shown, sheet))}"
 
 
@@ -325,7 +326,7 @@ def _panels(sheet: plots.Sheet) -> str:
     """Runs of different data sets are not compared."""
     left_out = len(sheet.contests) - len(sheet.panels)
     if left_out:
-        return f" One panel for each data set and split; {left_out} more are left out."
+        return f" One panel for each data set and split; {left_out} more left out."
     return " One panel for each data set and split." if len(sheet.panels) > 1 else ""
 
 
