@@ -608,7 +608,7 @@ def test_the_map_knows_whose_factor_is_the_worlds(db: Store) -> None:
     fill(db, B, intensity=dataclasses.replace(WORLD, region_asked="AQ", country="Antarctica"))
     caption = drawn(content_of(db))["map"].caption
     assert "Reckoned with the world average, without a factor of a place: 1 run." in caption
-    assert "With a factor of their own and no country: 1 run." in caption
+    assert "With another factor, and no country on record: 1 run." in caption
 
 
 def test_countries_are_those_that_a_region_resolves_to() -> None:

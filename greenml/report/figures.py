@@ -257,7 +257,7 @@ def _map(sheet: plots.Sheet, countries: Sequence[grid.Country]) -> Figure:
             if average
             else ""
         )
-        + (f"With a factor of their own and no country: {counted(placeless, 'run')}. " if placeless else "")
+        + (f"With another factor, and no country on record: {counted(placeless, 'run')}. " if placeless else "")
         + "Shapes: Natural Earth.",
     )
 
