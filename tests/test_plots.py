@@ -17,8 +17,10 @@ from greenml.console import SOURCES
 from greenml.plots import sheet as sheets
 from greenml.plots.theme import PALETTE, legible, titled
 from greenml.records import Source
+from greenml.report import tables
 from greenml.report.content import Content, gather
 from greenml.report.figures import figures, images_per_s
+from greenml.report.rows import contests
 from greenml.store import Store
 from greenml.units import ENERGY, JOULES_PER_KWH, format_mass
 
@@ -489,6 +491,23 @@ def test_a_model_has_one_colour_everywhere(content: Content, found: dict[str, Fi
             assert all(scale == expected for scale in scales), figure.name
 
 
+@pytest.mark.parametrize("most", ["0", "1"])
+def test_a_contest_has_one_name_and_one_place(db: Store, most: str) -> None:
+    """The one with most runs is the first, in tables as in charts, whichever its hash is."""
+    for seed, run_id in enumerate((A, B)):
+        fill(db, run_id, seed=seed, data_hash=most)
+    fill(db, C, data_hash={"0": "1", "1": "0"}[most])
+    content = content_of(db)
+    [first, second] = [table.title for table in tables.leaderboards(content)]
+    assert f"data {most}," in first
+    assert [title for _, title, _ in sheets.Sheet(runs=content.runs).panels] == [first, second]
+    for name in ("leaderboard", "tradeoff", "learning"):
+        spec = drawn(content)[name].chart.to_dict(validate=False)
+        titles = [value for key, value in walk(spec) if key == "title" and isinstance(value, str) and "split" in value]
+        assert titles == [first, second], name
+    assert [row["num_runs"] for row in contests(db, [A, B, C])] == [2, 1]
+
+
 def test_beyond_eight_models_the_rest_is_one() -> None:
     runs = [run_row(f"{i:012x}", model=f"m{i}") for i in range(12)]
     colour = sheets.Sheet(runs=runs).colour.to_dict()
@@ -625,7 +644,8 @@ def test_countries_are_those_that_a_region_resolves_to() -> None:
 def run_row(run_id: str, **changes: Any) -> dict[str, Any]:
     """A row of `leaderboard`, as much of it as charts want."""
     values: dict[str, Any] = {
-        "run_id": run_id, "contest": "c", "dataset": "digits", "metric": "accuracy", "goal": "max", "model": "cnn",
+        "run_id": run_id, "contest": "c", "dataset": "digits", "data_hash": "d", "split_hash": "s", "scope": "machine",
+        "metric": "accuracy", "goal": "max", "model": "cnn",
         "precision": "fp32", "epochs": 1, "best_epoch": 1, "accuracy": 0.9, "energy_kwh": 0.001, "co2_g": 0.4,
         "pue": 1.0, "intensity_g_per_kwh": 400.0, "intensity_level": "world", "intensity_year": None,
         "region_used": "world", "country": None,

@@ -6,13 +6,13 @@ import csv
 import io
 import json
 import math
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from greenml import titles
 from greenml.plots.theme import OTHERS, PALETTE, SUBTLE, WIDTH_PX, legible
 from greenml.records import SIGNS
 from greenml.units import ENERGY, JOULES_PER_KWH, JOULES_PER_WH, MASS, joules_of_kwh, kwh, unit_of
@@ -141,17 +141,8 @@ class Sheet:
 
     @cached_property
     def contests(self) -> list[tuple[str, str]]:
-        """Contest and its name for people, the one with most runs first."""
-        counts = Counter(row["contest"] for row in self.runs)
-        datasets = {row["contest"]: legible(row["dataset"], 40) for row in self.runs}
-        named = Counter(datasets.values())
-        numbered = Counter[str]()
-        titles = []
-        for contest, _ in counts.most_common():
-            name = datasets[contest]
-            numbered[name] += 1
-            titles.append((contest, f"{name} ({numbered[name]}. split)" if named[name] > 1 else name))
-        return titles
+        """Contest and its name for people, in the order of the rows."""
+        return [(contest, legible(title, 80)) for contest, title in titles.by_contest(self.runs).items()]
 
     @cached_property
     def panels(self) -> list[tuple[int, str, Row]]:

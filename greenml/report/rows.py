@@ -147,7 +147,7 @@ def contests(db: Store, run_ids: Sequence[str]) -> list[Row]:
         from leaderboard
         where {OF_THESE}
         group by contest
-        order by first_dataset, contest
+        order by num_runs desc, contest
     """
     return db.rows(sql, [list(run_ids)])
 
