@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import STARTED_AT
 from PIL import Image
-from test_report_page import HOSTILE, A, B, fill, record
+from test_report_page import HOSTILE, A, B, F, fill, record
 
 from greenml.recommend import Asked, advise
 from greenml.report.content import gather
@@ -201,6 +201,14 @@ def test_a_mark_picks_its_run(tab: Tab) -> None:
     mark.click()
     expect(tab.locator("#picked")).to_contain_text("picked:")
     assert tab.locator(f"{FIRST_BOARD} tr[aria-current]").count() == 1
+
+
+def test_a_picked_run_of_unknown_energy_empties_no_chart(tab: Tab) -> None:
+    chart = tab.locator("#figure-elsewhere .chart")
+    expect(chart).not_to_contain_text("unknown")
+    tab.locator(f"{FIRST_BOARD} tr[data-run={F}]").click()
+    expect(chart).to_contain_text("unknown")
+    expect(chart).to_contain_text("Norway")
 
 
 def test_an_address_points_at_a_run(visit: Visitor, address: str) -> None:

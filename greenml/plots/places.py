@@ -192,9 +192,7 @@ def elsewhere(sheet: Sheet, factors: Sequence[Row]) -> Chart | None:
         )
     )
     base = base.transform_calculate(
-        words="datum.own ? datum.label + '   ' + datum.run + ' in ' + datum.region : datum.label",
-        # What is unknown has no bar, but its word where the bars begin.
-        length="datum.grams || 0",
+        words="datum.own ? datum.label + '   ' + datum.run + ' in ' + datum.region : datum.label"
     )
     sort = alt.EncodingSortField("grams", op="min")
     y = alt.Y("place:N", sort=sort, axis=alt.Axis(title=None, domain=False, ticks=False, labelColor=INK))
@@ -203,5 +201,8 @@ def elsewhere(sheet: Sheet, factors: Sequence[Row]) -> Chart | None:
     bars = base.mark_bar(height=13).encode(
         x=x, y=y, color=fill, tooltip=[alt.Tooltip("place:N"), alt.Tooltip("label:N", title="CO2e")]
     )
-    words = base.mark_text(align="left", dx=4).encode(x=alt.X("length:Q", axis=None), y=y, text="words:N")
-    return pickable(alt.layer(bars, words).properties(width=WIDTH_PX - 220, height=alt.Step(21)))
+    said = base.mark_text(align="left", dx=4)
+    words = said.transform_filter("isValid(datum.grams)").encode(x=x, y=y, text="words:N")
+    # What is unknown has no bar, but its word where the bars begin.
+    unknown = said.transform_filter("!isValid(datum.grams)").encode(x=alt.value(0), y=y, text="words:N")
+    return pickable(alt.layer(bars, words, unknown).properties(width=WIDTH_PX - 220, height=alt.Step(21)))
