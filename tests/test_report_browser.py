@@ -271,14 +271,14 @@ def test_a_phone_scrolls_down_and_never_sideways(visit: Visitor, address: str) -
 
 
 def test_no_chart_is_shrunk_on_a_phone(visit: Visitor, tmp_path: Path) -> None:
-    """Two data sets, long names, and more of them than stand side by side: narrower where it can be, else scrolled."""
+    """Two splits, long names, and more than stand side by side: narrower where it can be, else scrolled."""
     store = Store(tmp_path / "greenml.duckdb", timeout_s=5)
     store.check()
     for i in range(6):
         changes: dict[str, Any] = {
             "model": f"mobilenetv{i}_small_100",
-            "dataset": f"set{i % 2}",
-            "data_hash": f"{i % 2}",
+            "dataset": "folder:flowers",
+            "data_hash": f"{i % 2}" * 6,
         }
         for seed in (0, 1, 2):
             record(store, f"{i}{seed}" * 6, [0.5, 0.9], [1e4, 1e4 + seed], seed=seed, group_hash=f"g{i}", **changes)

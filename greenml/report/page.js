@@ -117,9 +117,14 @@
   const widthOf = (spec) => spec.width ?? spec.vconcat[0].width;
   const hasWidth = (spec) => typeof spec.width === "number";
 
+  // What tells two data sets apart has a line of its own.
+  const lined = (title, limit) => ({ text: title.split(/ (?=\()/), limit });
+
   function fitted(spec, width) {
     if (spec.vconcat?.every(hasWidth)) {
-      return { ...spec, vconcat: spec.vconcat.map((part) => ({ ...part, width: width - AXIS })) };
+      const room = width - AXIS;
+      const narrowed = (part) => ({ ...part, width: room, title: part.title && lined(part.title, room) });
+      return { ...spec, vconcat: spec.vconcat.map(narrowed) };
     }
     return hasWidth(spec) ? { ...spec, width, autosize: { type: "fit-x", contains: "padding" } } : null;
   }
@@ -133,7 +138,7 @@
     );
   }
 
-  const LEAST = 150; // beside long names: a plot that is narrower shows nothing, and is scrolled instead
+  const LEAST = 80; // beside long names: a plot that is narrower shows nothing, and is scrolled instead
 
   async function draw(place) {
     const spec = specs[place.dataset.figure];
