@@ -34,7 +34,7 @@ MEANINGS = {
 SOURCES = {source: (SIGNS[source], f"{SIGNS[source]} {meaning}") for source, meaning in MEANINGS.items()}
 """How a figure of energy is marked, by its source, and what the mark means."""
 SPREAD = "± standard deviation (n - 1) over the n runs of a group; – where one run, or one seed, says nothing of it"
-FRONT = "● on the front: no run has more validation accuracy for less energy"
+FRONT = "● one of its epochs is on the front: no other epoch of any run does better on validation for as little energy"
 MIN_WIDTH = 6
 BLOCKS = "▁▂▃▄▅▆▇█"
 BREAKS = dict.fromkeys(map(ord, "\t\n\v\f\r\u2028\u2029"), " ")

@@ -47,7 +47,7 @@ def test_the_board_fits_80_columns_and_says_everything(db: Store, greenml: Green
     assert "…" not in out
     assert err.splitlines() == [
         "~ estimated by a power model, not measured",
-        "● on the front: no run has more validation accuracy for less energy",
+        console.FRONT,
         "– unranked, not clearly above chance: cnn cccccccc",
         "1 running, crashed or failed: --all shows them",
     ]

@@ -98,6 +98,18 @@ def test_markdown_has_every_section_and_the_numbers_of_the_views(db: Store, gree
     assert f"Use {advice['model']}" in out
 
 
+def test_the_mark_of_the_front_is_of_one_epoch(db: Store, greenml: Greenml) -> None:
+    """The run itself may be beaten in both by another."""
+    record(db, A, [0.6, 0.7], [100.0, 10_000.0])
+    record(db, B, [0.5, 0.9], [300.0, 300.0], seed=1)
+    assert [row["epoch"] for row in db.rows("from pareto_front where run_id = ?", [A])] == [1]
+    board = cells(greenml("report", "--md")[1])[0]
+    marked = {line[board[0].index("run")]: line[board[0].index("front")] for line in board[1:]}
+    assert marked == {A[:8]: "●", B[:8]: "●"}
+    for legend in (greenml("report", "--md")[1], greenml("board")[2]):
+        assert "● one of its epochs is on the front: no other epoch of any run does better" in legend
+
+
 def test_markdown_of_an_incomplete_sum_says_so(db: Store, greenml: Greenml) -> None:
     record(db, A, [0.5, 0.95], [1800.0, None])
     record(db, B, [0.95], [None])
@@ -107,6 +119,16 @@ def test_markdown_of_an_incomplete_sum_says_so(db: Store, greenml: Greenml) -> N
     _, out, _ = greenml("report", "--md", B)
     assert "took an unknown amount of energy" in out
     assert "energy partly unknown" in out
+
+
+def test_markdown_does_not_count_what_was_not_metered(db: Store, greenml: Greenml) -> None:
+    record(db, A, [0.9], [3600.0])
+    record(db, B, [0.9], [1e9], kind="estimate")
+    _, out, _ = greenml("report", "--md")
+    assert "2 runs, 1 ranked" in out
+    assert r"Those metered here (1 run) took \~1.00 Wh" in out
+    _, out, _ = greenml("report", "--md", B)
+    assert "None of them was metered here." in out
 
 
 def test_tracked_runs_without_accuracy_have_a_table_of_their_own(db: Store, greenml: Greenml) -> None:

@@ -314,7 +314,7 @@ def test_without_scripts_it_still_reads(browser: Browser, address: str) -> None:
     tab.goto(address)
     assert "The charts need JavaScript" in tab.inner_text("main")
     assert A[:8] in tab.inner_text(FIRST_BOARD)
-    assert "Escape lets go" not in tab.inner_text("main")
+    assert "Escape clears" not in tab.inner_text("main")
     context.close()
 
 

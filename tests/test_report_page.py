@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -12,18 +13,24 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import STARTED_AT, WORLD, make_end, make_run, record
+from conftest import STARTED_AT, WORLD, make_end, make_epoch, make_phase, make_run, record
 
-from greenml.console import clean, plain
+from greenml import plots
+from greenml.console import clean, counted, plain
 from greenml.recommend import Asked, advise
+from greenml.records import Source
+from greenml.report import markdown, method, rows, tables
 from greenml.report.content import Content, gather
 from greenml.report.equivalences import equivalences
-from greenml.report.page import DIGITS, page, shortened
+from greenml.report.figures import figures
+from greenml.report.page import DIGITS, headline, in_units, page, shortened
 from greenml.store import Store
 from greenml.units import kwh
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    from greenml.report.tables import Table
 
 A, B, C, D, E, F = (letter * 12 for letter in "abcdef")
 HOSTILE = "</script><img src=x onerror=alert(1)>'\"&<!--\u2028\u202e🌱{{ 7 * 7 }}"
@@ -208,7 +215,7 @@ def test_a_table_holds_what_its_view_answers(filled: Store, read: tuple[Page, An
     assert len(shown) == len(answered) > 0
     for row, kept in zip(shown, getattr(content, field), strict=True):
         assert kept.items() >= {key: kept[key] for key in row}.items()
-        [answer] = [other for other in answered if all(other[key] == kept[key] for key in other)]
+        [answer] = [other for other in answered if all(other[key] == kept[key] for key in kept.keys() & other.keys())]
         same(row, answer, hidden={"acc_per_kwh"} if not answer.get("rank", True) else set())
 
 
@@ -234,9 +241,9 @@ def same(shown: dict[str, Any], answered: dict[str, Any], hidden: Collection[str
 def test_the_headline_is_the_sum(filled: Store, read: tuple[Page, Any]) -> None:
     parsed, _ = read
     [row] = filled.rows("select sum(known_kwh) as known_kwh, count(*) as num_runs from leaderboard")
-    assert parsed.headline["known_kwh"] == row["known_kwh"]
+    assert parsed.headline["total_known_kwh"] == row["known_kwh"]
     assert parsed.headline["num_runs"] == row["num_runs"]
-    assert "energy_kwh" not in parsed.headline, "one run has a gap, so that nobody knows the total"
+    assert "total_kwh" not in parsed.headline, "one run has a gap, so that nobody knows the total"
     assert "≥ the known part" in parsed.words
     assert "~ estimated by a power model, not measured" in parsed.words
 
@@ -285,13 +292,6 @@ def test_charts_hold_so_many_digits(value: Any, short: Any) -> None:
 # What there may be too little of, or too much
 
 
-def test_no_runs(db: Store) -> None:
-    parsed, _ = drawn(db)
-    assert parsed.tables == []
-    assert "no runs" in parsed.words
-    assert "greenml train cnn --dataset digits" in parsed.words
-
-
 def test_one_run(db: Store) -> None:
     record(db, A, [0.9], [100.0])
     parsed, _ = drawn(db)
@@ -313,7 +313,7 @@ def test_runs_without_accuracy(db: Store) -> None:
 def test_unknown_energy_is_unknown_and_not_nothing(db: Store) -> None:
     record(db, A, [0.8, 0.9], [None, None])
     parsed, _ = drawn(db)
-    assert parsed.headline["known_kwh"] is None
+    assert parsed.headline["total_known_kwh"] is None
     assert "unknown" in parsed.words
     assert not re.search(r"\b0(\.0+)? [mk]?Wh", parsed.words)
     assert "as much as" not in parsed.words
@@ -323,11 +323,6 @@ def test_what_is_left_out_is_said(db: Store) -> None:
     record(db, A, [0.9], [100.0])
     parsed, _ = drawn(db, num_left_out=9900)
     assert "Of 9,901 runs, the best 1 are on this page" in parsed.words
-
-
-def test_a_title_of_ones_own(db: Store) -> None:
-    text = page(gather(db, []), [], title="<b>Mine</b>", written_at=STARTED_AT)
-    assert "<title>&lt;b&gt;Mine&lt;/b&gt;</title>" in text
 
 
 def test_headings_do_not_skip(read: tuple[Page, Any]) -> None:
@@ -359,3 +354,189 @@ def test_at_most_two_things_that_people_know(
     found = equivalences(energy_kwh, co2_g)
     assert [one.amount for one in found] == pytest.approx(amounts, rel=1e-5)
     assert all(one.source for one in found)
+
+
+# What tables say beside their numbers
+
+
+def measured(db: Store, run_id: str, accuracies: list[float], joules: float, **run: Any) -> None:
+    """A whole run whose counters were read."""
+    known: dict[str, Any] = {"cpu_j": joules, "gpu_j": 0.0, "ram_j": 0.0}
+    counted = dict.fromkeys(("cpu_source", "ram_source"), Source.MEASURED)
+    rows: list[Any] = [make_run(run_id, **run)]
+    for number, accuracy in enumerate(accuracies, 1):
+        taken = {**known, "energy_j": joules, "energy_total_j": number * joules, "source": Source.MEASURED}
+        rows += [
+            make_phase(run_id, number - 1, epoch=number, **known, **counted),
+            make_epoch(run_id, number, val_accuracy=accuracy, **taken),
+        ]
+    best = accuracies[-1]
+    db.write([*rows, make_end(run_id, best_epoch=len(accuracies), val_accuracy=best, test_accuracy=best)])
+
+
+def texts(table: Table | None) -> list[dict[str, str]]:
+    """What people read: a head may come twice, and then the first counts."""
+    assert table is not None
+    heads = [column.head.partition(" (")[0] for column in table.columns]
+    return [dict(reversed([*zip(heads, (cell.text for cell in line.cells), strict=True)])) for line in table.lines]
+
+
+def test_finding_out_took_what_all_runs_took(db: Store) -> None:
+    """Not only those on the page; but nothing of what was not metered here."""
+    fill(db)
+    ranked = [A, B, C, D]
+    first = gather(db, ranked).break_even[0]
+    record(db, "7" * 12, [0.8], [1e6], ended=False)
+    [after] = [row for row in gather(db, ranked).break_even if row["run_ids"] == first["run_ids"]]
+    assert after["num_tried"] == first["num_tried"] + 1
+    assert after["known_tried_kwh"] == pytest.approx(first["known_tried_kwh"] + kwh(1e6))
+    assert after["num_trainings"] > first["num_trainings"]
+    assert gather(db, [C]).break_even[0]["known_tried_kwh"] == after["known_tried_kwh"]
+    record(db, "8" * 12, [0.8], [1e9], kind="estimate")
+    record(db, "6" * 12, [0.8], [1e9], meter={"replayed": True})
+    assert {row["unranked"] for row in db.rows("from leaderboard")} >= {"never metered", "replayed power"}
+    assert gather(db, ranked).break_even[0]["known_tried_kwh"] == after["known_tried_kwh"]
+
+
+def test_every_sum_over_runs_is_the_same(db: Store) -> None:
+    fill(db)
+    record(db, "8" * 12, [0.8], [1e9], kind="estimate")
+    record(db, "6" * 12, [0.8], [1e9], meter={"replayed": True})
+    [contest] = {row["contest"] for row in db.rows("from leaderboard where dataset = 'digits'")}
+    ids = [row["run_id"] for row in db.rows("from leaderboard where contest = ?", [contest])]
+    [by_contest] = rows.contests(db, ids)
+    sums = [by_contest, rows.totals(db, ids), rows.all_of_contest(db, contest)]
+    for field in ("total_known_kwh", "total_kwh", "total_known_co2_g", "total_s", "num_unknown", "worst_source"):
+        assert [row[field] for row in sums] == pytest.approx([sums[0][field]] * 3), field
+    assert sums[0]["total_known_kwh"] < kwh(1e6)
+    assert gather(db, ids).break_even[0]["known_tried_kwh"] == pytest.approx(sums[0]["total_known_kwh"])
+    assert (by_contest["num_runs"], by_contest["num_metered"]) == (8, 6)
+    assert "2 runs took none here" in drawn(db)[0].words
+
+
+def test_a_sum_of_times_says_where_one_is_unknown(db: Store) -> None:
+    record(db, A, [0.8], [3600.0])
+    assert page_time(rows.totals(db, [A])) == "10.0 s"
+    db.write([make_run(B), make_end(B)])
+    totals = rows.totals(db, [A, B])
+    assert (totals["total_s"], totals["total_known_s"]) == (None, 10.0)
+    assert page_time(totals) == "≥10.0 s"
+    assert page_time(rows.totals(db, [B])) == "unknown"
+    assert "and ≥10.0 s of machine time" in markdown.together(totals)
+
+
+def page_time(total: dict[str, Any]) -> str:
+    return next(fact.text for fact in headline(total) if fact.label == "machine time")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(42.0, "42.0 s"), (1145.0, "19 min"), (7530.0, "2 h 6 min")])
+def test_a_time_does_not_look_like_one_of_the_day(seconds: float, text: str) -> None:
+    assert in_units(seconds) == text
+
+
+def test_each_number_has_the_mark_of_its_own_source(db: Store) -> None:
+    """The two of a swap were measured; one more that was tried was not."""
+    measured(db, A, [0.5, 0.9], 1000.0, model="resnet18", group_hash="a")
+    measured(db, B, [0.5, 0.9], 100.0, group_hash="b")
+    measured_only = gather(db, [A, B])
+    [row] = texts(tables.break_even(measured_only))
+    assert not re.search("[~≥]", row["finding it took"] + row["trainings until even"] + row["saves a training"])
+    assert "(measured)" in figure_of(measured_only)
+    record(db, C, [0.1], [100.0], seed=3, group_hash="c")
+    content = gather(db, [A, B])
+    [row] = texts(tables.break_even(content))
+    assert row["finding it took"].startswith("~")
+    assert row["trainings until even"] == "~2"
+    assert not row["saves a training"].startswith("~")
+    assert "(estimated). Each later training" in figure_of(content)
+    assert "(measured)" in figure_of(content)
+    record(db, D, [0.8], [100.0], seed=4, group_hash="d", ended=False)
+    content = gather(db, [A, B])
+    [row] = texts(tables.break_even(content))
+    assert row["finding it took"].startswith("≥")
+    assert row["trainings until even"].startswith("≥")
+    assert "took at least" in figure_of(content)
+
+
+def figure_of(content: Content) -> str:
+    """The caption of the break-even."""
+    return next(figure.caption for figure in figures(content) if figure.name == "break-even")
+
+
+def test_what_is_made_of_estimates_is_marked(filled: Store, read: tuple[Page, Any]) -> None:
+    _, content = read
+    for table in (tables.swaps(content), tables.savings(content)):
+        assert table is not None
+        for row in texts(table):
+            assert row["energy"].startswith("~")
+            assert row["CO2e"].startswith("~")
+            assert not row.get("fewer epochs", "").startswith("~")
+        assert "~ estimated by a power model, not measured" in table.notes
+    boards = [row for table in tables.leaderboards(content) for row in texts(table)]
+    assert {row["acc/kWh"][0] for row in boards} == {"~", "–"}
+    assert {row["acc/kWh"][0] for row in texts(tables.groups(content))} == {"~", "–"}
+
+
+def test_a_ratio_of_co2_over_two_grids_is_not_shown(db: Store) -> None:
+    """France is no choice of a model."""
+    clean_grid = dataclasses.replace(WORLD, g_per_kwh=50.0, region_asked="FR", region_used="France", level="country")
+    config = {"model": "cnn", "epochs": 2}
+    record(db, A, [0.5, 0.9], [1000.0] * 2, group_hash="a", config=config | {"precision": "fp32"})
+    record(
+        db, B, [0.5, 0.9], [100.0] * 2, group_hash="b", config=config | {"precision": "bf16"}, precision="bf16",
+        intensity=clean_grid,
+    )  # fmt: skip
+    content = gather(db, [A, B])
+    for table, view in ((tables.swaps(content), content.swaps), (tables.savings(content), content.savings)):
+        assert table is not None
+        [answer], [row] = view, texts(table)
+        assert answer["co2_ratio"] == pytest.approx(answer["energy_ratio"] * 50 / 475)
+        assert row["energy"] == "~10 %"
+        assert row["CO2e"] == "–"
+        assert [cell.value for cell in table.lines[0].cells if cell.value == answer["co2_ratio"]] == []
+        assert any("grids differ" in note for note in table.notes)
+
+
+def test_a_group_without_a_rank_shows_what_it_took(db: Store) -> None:
+    """Its energy was metered: it is not unknown."""
+    record(db, A, [0.1], [360.0], group_hash="a")
+    record(db, B, [0.9], [3600.0], group_hash="b", seed=1)
+    unranked, ranked = sorted(texts(tables.groups(gather(db, [A, B]))), key=lambda row: row["n"])
+    assert (unranked["n"], unranked["energy"], unranked["CO2e"], unranked["energy, unranked"]) == (
+        *("0", "–", "–", "~100"),
+    )
+    assert (ranked["n"], ranked["energy"], ranked["energy, unranked"]) == ("1", "~1.00", "–")
+    assert "energy, unranked" not in texts(tables.groups(gather(db, [B])))[0]
+
+
+def test_rows_say_their_data_where_there_are_several(db: Store) -> None:
+    fill(db)
+    one, several = gather(db, [A, B, C, D]), gather(db, [A, B, C, D, "9" * 12])
+    for draw in (tables.swaps, tables.savings, tables.break_even):
+        assert "data set" not in texts(draw(one))[0]
+        assert {row["data set"] for row in texts(draw(several))} == {"digits"}
+
+
+def test_page_and_markdown_say_the_same_of_method_and_limits(read: tuple[Page, Any], filled: Store) -> None:
+    parsed, content = read
+    words = markdown.document(content, [], rows.contests(filled, [A, B]), written_at=STARTED_AT)
+    for text in [*(text for _, text in method.METHOD), *method.LIMITS]:
+        assert text in parsed.words
+        assert f": {text}\n" in words or f"- {text}\n" in words
+
+
+def test_the_knee_is_told_as_the_view_finds_it(read: tuple[Page, Any]) -> None:
+    assert "highest above the straight line from its first epoch to its last" in read[0].words
+
+
+def test_table_chart_and_caption_agree_on_when_it_is_even(read: tuple[Page, Any]) -> None:
+    """The first whole number of trainings that pays."""
+    parsed, content = read
+    assert any(row["num_trainings"] % 1 for row in content.break_even)
+    for row in content.break_even:
+        assert row["num_trainings"] <= row["whole_trainings"] < row["num_trainings"] + 1
+        assert plots.count(row["num_trainings"]) == counted(row["whole_trainings"], "training")
+    first = content.break_even[0]["whole_trainings"]
+    assert f"paid back after {counted(first, 'training')}" in json.dumps(parsed.charts)
+    assert figure_of(content).endswith(f"after {counted(first, 'training')}.")
+    assert texts(tables.break_even(content))[0]["trainings until even"].lstrip("~≥") == str(first)

@@ -9,20 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from greenml import grid, plots
 from greenml.console import SOURCES, counted
-from greenml.units import JOULES_PER_KWH, format_energy
+from greenml.units import format_energy, joules_of_kwh
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from greenml.report.content import Content, Row
+    from greenml.report.content import Content
 
 ELSEWHERE = ["NOR", "SWE", "FRA", "BRA", "CAN", "GBR", "DEU", "USA", "JPN", "CHN", "AUS", "IND", "ZAF", "POL", "IDN"]
 """Large grids of every continent, from clean to dirty, for a run to be imagined in."""
 FIRST_RUNS = f"the first {plots.MAX_RUNS}"
 MARKED = f" Of more than {plots.MAX_MARKED} runs on one data set, rings and diamonds are those of the picked run."
-
-SWAP = ("contest", "use_run_ids", "use_epochs", "run_ids", "epochs")
-"""What tells one swap from another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +35,10 @@ class Figure:
     """An Altair chart, or None where no row can be drawn."""
 
 
-def figures(content: Content, *, swap: Row | None = None) -> list[Figure]:
+def figures(content: Content) -> list[Figure]:
     """Every chart of a report, in the order of the page; also those that nothing can be drawn for, with the reason.
 
-    A chart whose marks belong to runs has `run_id` in its rows and the variable `plots.PICKED`. `swap`, a row of
-    `swaps`, is the one whose break-even is drawn; by default the one that pays first.
+    A chart whose marks belong to runs has `run_id` in its rows and the variable `plots.PICKED`.
     """
     sheet = plots.Sheet(
         runs=content.runs,
@@ -65,7 +61,7 @@ def figures(content: Content, *, swap: Row | None = None) -> list[Figure]:
             _repeats(sheet, content),
             _heatmap(sheet),
             _savings(content),
-            _break_even(content, swap),
+            _break_even(content),
             _timeline(sheet, content),
             _map(sheet, countries),
             _elsewhere(sheet, countries),
@@ -190,29 +186,24 @@ def _savings(content: Content) -> Figure:
     )
 
 
-def _break_even(content: Content, swap: Row | None) -> Figure:
+def _break_even(content: Content) -> Figure:
+    """Of the swap that pays first."""
     title = "When finding out has paid for itself"
-    pairs = [
-        (row, paid)
-        for paid in content.break_even
-        for row in content.swaps
-        if all(row[key] == paid[key] for key in SWAP)
-    ]
-    row, paid = next((pair for pair in pairs if swap is None or pair[0] == swap), (None, None))
-    if row is None or paid is None:
+    row = next(iter(content.break_even), None)
+    if row is None:
         return Figure(name="break-even", title=title, caption="No recipe would serve as well for less.", chart=None)
-    took = "took" if paid["tried_kwh"] is not None else "took at least"
+    spent = format_energy(joules_of_kwh(row["known_tried_kwh"]))
+    took = f"took {spent} ({row['tried_source']})" if row["tried_kwh"] is not None else f"took at least {spent}"
+    new, old = (format_energy(joules_of_kwh(row[field])) for field in ("use_energy_kwh", "energy_kwh"))
     return _figure(
         "break-even",
         title,
-        plots.break_even(row, paid),
-        f"The {counted(paid['num_tried'], 'run')} of this data set and split {took} "
-        f"{format_energy(paid['known_tried_kwh'] * JOULES_PER_KWH)}. Each later training with {row['use_model']} for "
-        f"{counted(row['use_epochs'], 'epoch')} instead of {row['model']} for {row['epochs']} takes "
-        f"{format_energy(row['use_energy_kwh'] * JOULES_PER_KWH)} instead of "
-        f"{format_energy(row['energy_kwh'] * JOULES_PER_KWH)} ({row['source']}), runs "
+        plots.break_even(row, row),
+        f"The {counted(row['num_tried'], 'run')} of this data set and split, also those that are not shown here, "
+        f"{took}. Each later training with {row['use_model']} for {counted(row['use_epochs'], 'epoch')} instead of "
+        f"{row['model']} for {row['epochs']} takes {new} instead of {old} ({row['source']}), runs "
         f"{', '.join(run_id[:4] for run_id in [*row['use_run_ids'], *row['run_ids']])}. That has paid for all of them "
-        f"after {plots.count(paid['num_trainings'])}.",
+        f"after {counted(row['whole_trainings'], 'training')}.",
     )
 
 

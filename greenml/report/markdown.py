@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from greenml.console import clean, counted, percentage
 from greenml.report import tables
+from greenml.report.method import LIMITS, METHOD
 from greenml.report.tables import mark
-from greenml.units import JOULES_PER_KWH, format_duration, format_energy, format_mass
+from greenml.units import format_duration, format_energy, format_mass, joules_of_kwh
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,21 +24,6 @@ if TYPE_CHECKING:
 # An underscore inside a word marks nothing: mobilenetv2_100 stays readable where nobody renders it.
 SPECIAL = re.compile(r"[\\`*\[\]<>|~$&]|(?<!\w)_|_(?!\w)")
 ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
-METHOD = (
-    "Energy is in joules of CPU, GPU and memory, from the first reading of the meter to the last: set-up, validation "
-    "and test are in it. It is measured where a counter could be read, and marked where it is not.",
-    "CO2e is energy x PUE x the grid's intensity, as the table says; a factor of a year is no hour's.",
-    "What decides is accuracy on the validation split. The test split is read once, at the end, for the epoch that "
-    "validation chose.",
-    "Runs are ranked by percentage points of test accuracy per kWh, among runs on the same data and split. A run that "
-    "is not clearly above guessing has no rank: whatever learned nothing would win.",
-    "Optimal epochs, fronts and swaps are hindsight: they are known once the runs are paid for.",
-)
-LIMITS = (
-    "One run is an anecdote: where ± is –, nobody knows the spread.",
-    "What making the hardware took is not in it, and nothing is netted off.",
-    "Figures of one machine are not those of another: compare runs of one machine.",
-)
 
 
 def document(
@@ -53,11 +39,11 @@ def document(
         section("Recommendation", recommendation(advice)),
         section("Leaderboard", *map(table, tables.leaderboards(content)), left_out(content)),
         section("Low-carbon leaders", *map(table, leaders)),
-        section("Use this instead", *map(bare, [tables.swaps(content.swaps)])),
-        section("What one change saved", *map(bare, [tables.savings(content.savings)])),
+        section("Use this instead", *map(bare, [tables.swaps(content)])),
+        section("What one change saved", *map(bare, [tables.savings(content)])),
         section(
             "Method",
-            bullets(METHOD),
+            bullets(f"**{term}**: {text}" for term, text in METHOD),
             *map(bare, [tables.factors(content), tables.meters(content)]),
         ),
         section("Limits", bullets(LIMITS)),
@@ -81,7 +67,12 @@ def headline(contest: Row) -> str:
         sentences.append(f"Most accurate on validation: {reached(best)}")
     if contest["thriftiest"] and contest["thriftiest"]["run_id"] != (best or {}).get("run_id"):
         sentences.append(f"Most accuracy per kWh: {reached(contest['thriftiest'])}")
-    sentences.append(f"All of them together took {together(contest)}")
+    if not contest["num_metered"]:
+        sentences.append("None of them was metered here")
+    elif contest["num_metered"] < contest["num_runs"]:
+        sentences.append(f"Those metered here ({counted(contest['num_metered'], 'run')}) took {together(contest)}")
+    else:
+        sentences.append(f"All of them together took {together(contest)}")
     return ". ".join(sentences) + "."
 
 
@@ -91,7 +82,7 @@ def reached(run: Row) -> str:
         f"{escape(run['model'])} ({run['precision'] or 'precision unknown'}, run {run['run_id'][:8]}), "
         f"{percentage(run['val_accuracy'])} % validation and {percentage(run['accuracy'])} % test accuracy for "
     )
-    return words + escape(f"{mark(run['source'])}{format_energy(run['energy_kwh'] * JOULES_PER_KWH)}")
+    return words + escape(f"{mark(run['source'])}{format_energy(joules_of_kwh(run['energy_kwh']))}")
 
 
 def together(row: Row) -> str:
@@ -99,9 +90,10 @@ def together(row: Row) -> str:
     if not row["total_known_kwh"]:
         return "an unknown amount of energy"
     sign = mark(row["worst_source"])
-    energy = f"{sign}{format_energy(row['total_known_kwh'] * JOULES_PER_KWH)}"
+    energy = f"{sign}{format_energy(joules_of_kwh(row['total_known_kwh']))}"
     co2 = f"{sign}{format_mass(row['total_known_co2_g'])} CO2e"
-    words = f"{energy}, {co2} and {format_duration(row['total_s'])} of machine time"
+    least = "" if row["total_s"] is not None else mark("unknown")
+    words = f"{energy}, {co2} and {least}{format_duration(row['total_known_s'])} of machine time"
     notes = []
     if row["num_unknown"]:
         notes.append(f"of {counted(row['num_unknown'], 'run')} only a part is known, or nothing")

@@ -16,6 +16,7 @@ from greenml import __version__, console
 from greenml.console import SOURCES, counted, local, plain
 from greenml.report import tables
 from greenml.report.equivalences import equivalences
+from greenml.report.method import LIMITS, METHOD
 from greenml.units import format_duration, format_energy, format_mass, joules_of_kwh
 
 if TYPE_CHECKING:
@@ -31,47 +32,51 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 DIGITS = 7
 """Significant digits of numbers in charts; tables hold them as the view answered (tests/test_report_page.py)."""
+AT_LEAST, _ = SOURCES["unknown"]
 ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
 
 
-def page(content: Content, advice: Sequence[Advice], *, title: str | None = None, written_at: datetime) -> str:
-    """The page as HTML. It asks for nothing from outside, and no name in it can run. `written_at` is UTC, naive."""
+def page(content: Content, advice: Sequence[Advice], *, written_at: datetime) -> str:
+    """The page of one run or more as HTML: it asks for nothing from outside, and no name in it can run.
+
+    `written_at` is UTC, naive.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     from greenml.report.library import javascript, prepare
 
-    if content.runs:
-        prepare()
+    prepare()
     from greenml.report.figures import figures
 
     drawn = figures(content)
     charts = embedded(drawn)
-    libraries = [javascript()] if content.runs else []
-    scripts = [inline(script) for script in (*libraries, (HERE / "page.js").read_text(encoding="utf-8"))]
+    scripts = [inline(script) for script in (javascript(), (HERE / "page.js").read_text(encoding="utf-8"))]
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.finalize = printable
     environment.filters["exact"] = exact
     return environment.get_template("page.html").render(
-        title=title or f"What {counted(len(content.runs), 'run')} took, and what came of it",
+        title=f"What {counted(len(content.runs), 'run')} took, and what came of it",
         content=content,
         total=content.totals,
-        headline=headline(content),
+        headline=headline(content.totals),
         advice=advice,
         equivalences=equivalences_of(content.totals),
         leaderboards=tables.leaderboards(content),
         figures=drawn,
-        swaps=tables.swaps(content.swaps),
-        savings=tables.savings(content.savings),
-        groups=tables.groups(content.groups),
-        break_even=tables.break_even(content.break_even),
+        swaps=tables.swaps(content),
+        savings=tables.savings(content),
+        groups=tables.groups(content),
+        break_even=tables.break_even(content),
         factors=tables.factors(content),
         meters=tables.meters(content),
         unranked=Counter(row["unranked"] for row in content.runs if row["unranked"]),
         machines=distinct(content.runs, "hardware"),
         versions=distinct(content.runs, "versions"),
         commands=tables.commands(content.runs),
+        method=METHOD,
+        limits=LIMITS,
         digits=DIGITS,
         legends={source: legend for source, (_, legend) in SOURCES.items()},
         style=(HERE / "page.css").read_text(encoding="utf-8"),
@@ -111,54 +116,67 @@ class Fact:
     note: str = ""
 
 
-def headline(content: Content) -> list[Fact]:
-    total = content.totals
-    if not total or not total["num_runs"]:
-        return []
-    source = SOURCES.get(total["source"], ("", ""))
-    energy, co2 = known(total, "energy_kwh"), known(total, "co2_g")
-    unknown = f"of {counted(total['num_unknown'], 'run')} not all is known" if total["num_unknown"] else ""
-    overlap = f"{counted(total['num_overlapping'], 'run')} shared a machine, and each counts all of it"
+def headline(total: Row) -> list[Fact]:
+    """`total` is that of `rows.totals`."""
+    sign, _ = SOURCES.get(total["worst_source"], ("", ""))
+    energy, co2, time = (known(total, name) for name in ("kwh", "co2_g", "s"))
+    unknown = "unknown" if total["num_metered"] else "none metered"
+    num_left_out = total["num_runs"] - total["num_metered"]
+    notes = [
+        f"of {counted(total['num_unknown'], 'run')} not all is known" if total["num_unknown"] else "",
+        f"{counted(num_left_out, 'run')} took none here: never metered, or replayed" if num_left_out else "",
+        f"{counted(total['num_overlapping'], 'run')} shared a machine, and each counts all of it"
+        if total["num_overlapping"]
+        else "",
+    ]
     return [
         Fact(label="runs", text=f"{total['num_runs']:,}", value=total["num_runs"], field="num_runs"),
         Fact(
-            label="contests",
+            label="data sets and splits",
             text=f"{total['num_contests']:,}",
             value=total["num_contests"],
             field="num_contests",
-            note="runs that can be compared",
+            note="runs are compared within one",
         ),
         Fact(
             label="energy",
-            text=source[0] + format_energy(joules_of_kwh(total[energy])) if total[energy] else "unknown",
+            text=sign + format_energy(joules_of_kwh(total[energy])) if total[energy] else unknown,
             value=total[energy] or None,
             field=energy,
-            note="; ".join(filter(None, [unknown, overlap if total["num_overlapping"] else ""])),
+            note="; ".join(filter(None, notes)),
         ),
         Fact(
             label="CO2e",
-            text=source[0] + format_mass(total[co2]) if total[co2] else "unknown",
+            text=sign + format_mass(total[co2]) if total[co2] else unknown,
             value=total[co2] or None,
             field=co2,
             note="at the grid factors below",
         ),
         Fact(
-            label="time",
-            text=format_duration(total["duration_s"]),
-            value=total["duration_s"],
-            field="duration_s",
+            label="machine time",
+            text=("" if total["total_s"] is not None else AT_LEAST) + in_units(total[time]) if total[time] else unknown,
+            value=total[time] or None,
+            field=time,
             note=f"{local(total['first_started_at'])} to {local(total['last_ended_at'])}",
         ),
     ]
 
 
 def known(total: Row, field: str) -> str:
-    """The sum, or the column with the part of it that is known."""
-    return field if total[field] is not None else f"known_{'kwh' if field == 'energy_kwh' else field}"
+    """The column of the sum, or of the part of it that is known."""
+    return f"total_{field}" if total[f"total_{field}"] is not None else f"total_known_{field}"
+
+
+def in_units(seconds: float) -> str:
+    """ "42.0 s", "19 min", "2 h 5 min": beside a date, 19:05 would be a time of day."""
+    if seconds < 60:
+        return format_duration(seconds)
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min"
 
 
 def equivalences_of(total: Row) -> list[Any]:
-    return equivalences(total[known(total, "energy_kwh")], total[known(total, "co2_g")]) if total else []
+    return equivalences(total[known(total, "kwh")], total[known(total, "co2_g")])
 
 
 def distinct(runs: Iterable[Row], field: str) -> list[tuple[list[tuple[str, str]], int]]:
@@ -187,7 +205,7 @@ def inline(script: str) -> str:
 def policy(scripts: Iterable[str]) -> str:
     """For browsers: these very scripts may run, and nothing may be fetched."""
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    allowed = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
         "base-uri 'none'; form-action 'none'"

@@ -49,14 +49,22 @@ VIEWS = {
     "marginal": f"from marginal where {OF_THESE} order by run_id, epoch",
 }
 """One query a view, on the run ids bound first."""
+SPENT = "kind <> 'estimate' and unranked is distinct from 'replayed power'"
+"""Runs that took energy here: what was never metered, or metered elsewhere and replayed, took none."""
 TOGETHER = """
-            sum(duration_s) as total_s,
-            sum(coalesce(energy_kwh, known_kwh)) as total_known_kwh,
-            sum(coalesce(energy_kwh, known_kwh) * pue * intensity_g_per_kwh) as total_known_co2_g,
+            -- sum() skips nulls, and a sum over a gap is not a total.
+            if(count(*) = count(duration_s), sum(duration_s), null) as total_s,
+            sum(duration_s) as total_known_s,
+            if(count(*) = count(energy_kwh), sum(energy_kwh), null) as total_kwh,
+            sum(known_kwh) as total_known_kwh,
+            if(count(*) = count(co2_g), sum(co2_g), null) as total_co2_g,
+            -- What is known of the energy, each run at its own place.
+            sum(known_kwh * pue * intensity_g_per_kwh) as total_known_co2_g,
             count(*) filter (energy_kwh is null) as num_unknown,
             count(*) filter (overlap_s > 0) as num_overlapping,
             max(source) as worst_source
 """
+"""What rows of `leaderboard` took together. Every sum over runs is this one, over those that `SPENT` holds for."""
 LONG = {"epochs", "phases", "marginal"}
 """Views with many rows a run, and none that takes more runs than one."""
 RUNS_AT_ONCE = 500
@@ -133,33 +141,114 @@ def low_carbon(db: Store, run_ids: Sequence[str], most_g: float) -> list[Row]:
 def contests(db: Store, run_ids: Sequence[str]) -> list[Row]:
     """One row per contest: how many runs it has, its best ones by two measures, and what all of them took."""
     sql = f"""
-        select
-            contest,
-            min(dataset) as first_dataset,
-            any_value(metric) as common_metric,
-            any_value(goal) as common_goal,
-            count(*) as num_runs,
-            count(rank) as num_ranked,
-            {TOGETHER},
-            first(leaderboard order by rank, started_at, run_id) filter (rank is not null) as thriftiest,
-            first(leaderboard order by val_accuracy desc, energy_kwh, run_id)
-                filter (rank is not null and val_accuracy is not null) as most_accurate
-        from leaderboard
-        where {OF_THESE}
-        group by contest
+        with shown as materialized (
+            select * from leaderboard where {OF_THESE}
+        ),
+        taken as (
+            select
+                contest,
+                count(*) as num_metered,
+                {TOGETHER}
+            from shown
+            where {SPENT}
+            group by contest
+        ),
+        bests as (
+            select
+                contest,
+                min(dataset) as first_dataset,
+                count(*) as num_runs,
+                count(rank) as num_ranked,
+                first(shown order by rank, started_at, run_id) filter (rank is not null) as thriftiest,
+                first(shown order by val_accuracy desc, energy_kwh, run_id)
+                    filter (rank is not null and val_accuracy is not null) as most_accurate
+            from shown
+            group by contest
+        )
+        select bests.*, taken.* exclude (contest)
+        from bests
+        left join taken using (contest)
         order by num_runs desc, contest
     """
     return db.rows(sql, [list(run_ids)])
 
 
+def totals(db: Store, run_ids: Sequence[str]) -> Row:
+    """One row over all these runs: when they were, and what they took."""
+    sql = f"""
+        with shown as materialized (
+            select * from leaderboard where {OF_THESE}
+        ),
+        counts as (
+            select
+                count(*) as num_runs,
+                count(distinct contest) as num_contests,
+                min(started_at) as first_started_at,
+                max(coalesce(ended_at, started_at)) as last_ended_at
+            from shown
+        ),
+        taken as (
+            select
+                count(*) as num_metered,
+                {TOGETHER}
+            from shown
+            where {SPENT}
+        )
+        select counts.*, taken.*
+        from counts, taken
+    """
+    [row] = db.rows(sql, [list(run_ids)])
+    return row
+
+
+def break_even(db: Store, run_ids: Sequence[str]) -> list[Row]:
+    """One row per swap, the one that pays first before the others: after how many trainings it has paid for all runs of
+    its contest, also those that are not among these.
+
+    What they took while it was found out is paid; every later training with the one and not the other pays some of it
+    back.
+    """
+    sql = f"""
+        with taken as (
+            select
+                contest,
+                count(*) as num_tried,
+                {TOGETHER}
+            from leaderboard
+            where {SPENT}
+            group by contest
+        ),
+        paid as (
+            select
+                swaps.*,
+                taken.num_tried,
+                taken.total_kwh as tried_kwh,
+                taken.total_known_kwh as known_tried_kwh,
+                taken.worst_source as tried_source,
+                swaps.energy_kwh - swaps.use_energy_kwh as saved_kwh,
+                taken.total_known_kwh / (swaps.energy_kwh - swaps.use_energy_kwh) as num_trainings,
+                greatest(taken.worst_source, swaps.source) as trainings_source
+            from ({VIEWS["swaps"]}) as swaps
+            join taken using (contest)
+        )
+        select
+            *,
+            -- The first whole number of them that pays.
+            ceil(num_trainings)::bigint as whole_trainings
+        from paid
+        order by num_trainings, use_run_ids, run_ids
+    """
+    return db.rows(sql, [list(run_ids)])
+
+
 def all_of_contest(db: Store, contest: str) -> Row:
-    """What all runs of a contest took together; what was never metered, or replayed, took nothing here."""
+    """What all runs of a contest took together."""
     sql = f"""
         select
             count(*) as num_runs,
             {TOGETHER}
         from leaderboard
-        where contest = ? and kind <> 'estimate' and unranked is distinct from 'replayed power'
+        where contest = ? and {SPENT}
     """
     [row] = db.rows(sql, [contest])
     return row

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from greenml.console import FRONT, SOURCES, SPREAD, UNKNOWN, figure, local, percentage
@@ -141,7 +141,13 @@ def points(head: str, field: str) -> Column:
 
 
 def quantity(
-    head: str, field: str, rows: Sequence[Row], units: Sequence[tuple[float, str]], *, known: str | None = None
+    head: str,
+    field: str,
+    rows: Sequence[Row],
+    units: Sequence[tuple[float, str]],
+    *,
+    known: str | None = None,
+    source: str = "source",
 ) -> Column:
     """An energy or a mass, the whole column in the one unit that fits its largest value, marked with its source.
 
@@ -152,7 +158,7 @@ def quantity(
 
     def show(row: Row) -> str:
         if row[field] is not None:
-            return mark(row.get("source")) + figure(row[field] / size)
+            return mark(row.get(source)) + figure(row[field] / size)
         if known and row[known]:
             return mark("unknown") + figure(row[known] / size)
         return "unknown"
@@ -172,14 +178,49 @@ def runs_of(head: str, field: str) -> Column:
 
 
 def ratio(head: str, field: str, hint: str = "") -> Column:
-    """A share of what the other took, as a percentage."""
-    return Column(
-        head,
-        field,
-        lambda row: UNKNOWN if row[field] is None else f"{POINTS * row[field]:.0f} %",
-        hint=hint,
-        first="ascending",
+    """Energy as a share of what the other took: a percentage, marked with its source."""
+    return Column(head, field, lambda row: in_percent(row[field], mark(row["source"])), hint=hint, first="ascending")
+
+
+def ratio_of_co2(rows: Sequence[Row], hint: str) -> tuple[Column, list[str]]:
+    """The same of CO2e, where both ran on one grid; else it tells of the grids. And what is to be said of that."""
+    column = ratio("CO2e", "co2_ratio", hint)
+    same = replace(
+        column,
+        show=lambda row: column.show(row) if row["is_same_intensity"] else UNKNOWN,
+        is_known=lambda row: bool(row["is_same_intensity"]),
     )
+    differ = any(not row["is_same_intensity"] for row in rows)
+    return same, ["CO2e: – where the grids differ, whose difference no choice of a model makes"] if differ else []
+
+
+def in_percent(fraction: float | None, sign: str = "") -> str:
+    """Two digits, as a recommendation says it: 48 %, 5.6 %."""
+    return UNKNOWN if fraction is None else f"{sign}{figure(POINTS * fraction, 2)} %"
+
+
+def per_kwh(hint: str = "") -> Column:
+    """Accuracy per kWh, known as well as its energy is; of ranked rows alone."""
+    return Column(
+        "acc/kWh",
+        "acc_per_kwh",
+        lambda row: mark(row["source"]) + figure(row["acc_per_kwh"]) if is_ranked(row) else UNKNOWN,
+        hint=hint,
+        is_known=is_ranked,
+    )
+
+
+def is_ranked(row: Row) -> bool:
+    return row["rank"] is not None
+
+
+def data_set(content: Content) -> Column | None:
+    """Which data and split a row is about, where there are several on the page."""
+    firsts = {run["contest"]: run for run in reversed(content.runs)}
+    if len(firsts) < 2:
+        return None
+    titles = dict(zip(firsts, titles_of([*firsts.values()]), strict=True))
+    return Column("data set", "dataset", lambda row: titles[row["contest"]], is_number=False, first="ascending")
 
 
 def training(model: str, precision: str, epochs: str) -> Callable[[Row], str]:
@@ -232,15 +273,7 @@ def leaderboard(name: str, title: str, rows: Sequence[Row]) -> Table:
             lambda row: UNKNOWN if row["duration_s"] is None else format_duration(row["duration_s"]),
             first="ascending",
         ),
-        Column(
-            "acc/kWh",
-            "acc_per_kwh",
-            lambda row: figure(row["acc_per_kwh"] if row["rank"] else None),
-            hint="percentage points of test accuracy per kWh; only of ranked runs",
-            is_known=lambda row: row["rank"] is not None,
-        )
-        if has_accuracy
-        else None,
+        per_kwh("percentage points of test accuracy per kWh; only of ranked runs") if has_accuracy else None,
         Column("not ranked because", "unranked", lambda row: row["unranked"] or "", is_number=False, first="ascending")
         if any(row["unranked"] for row in rows)
         else None,
@@ -248,10 +281,12 @@ def leaderboard(name: str, title: str, rows: Sequence[Row]) -> Table:
     return draw(name, "leaderboard", title, columns, rows, notes=notes, sorted_by="rank")
 
 
-def groups(rows: Sequence[Row]) -> Table | None:
+def groups(content: Content) -> Table | None:
     """Mean and spread over the seeds of one config."""
+    rows = content.groups
     if not rows:
         return None
+    has_unranked = any(row["mean_unranked_kwh"] is not None for row in rows)
     columns = [
         words("model", "model"),
         words("data set", "dataset"),
@@ -260,29 +295,45 @@ def groups(rows: Sequence[Row]) -> Table | None:
         Column("n", "num_ranked", lambda row: str(row["num_ranked"]), hint="runs that the means are made of"),
         share("test %", "mean_accuracy"),
         Column("±", "std_accuracy", lambda row: percentage(row["std_accuracy"]), hint=SPREAD),
-        quantity("energy", "mean_energy_kwh", rows, ENERGY_KWH),
+        of_ranked(quantity("energy", "mean_energy_kwh", rows, ENERGY_KWH)),
         spread("std_energy_kwh", rows, ENERGY_KWH, "mean_energy_kwh"),
-        quantity("CO2e", "mean_co2_g", rows, MASS),
+        of_ranked(quantity("CO2e", "mean_co2_g", rows, MASS)),
         spread("std_co2_g", rows, MASS, "mean_co2_g"),
-        Column("acc/kWh", "acc_per_kwh", lambda row: figure(row["acc_per_kwh"])),
+        per_kwh(),
+        of_unranked(quantity("energy, unranked", "mean_unranked_kwh", rows, ENERGY_KWH)) if has_unranked else None,
         runs_of("runs", "run_ids"),
     ]
-    return draw("groups", "leaderboard_groups", "Groups of repeats", columns, rows, notes=[SPREAD])
+    notes = [SPREAD]
+    if has_unranked:
+        notes.append("energy, unranked: mean over the runs that are over, where none of the group has a rank")
+    return draw("groups", "leaderboard_groups", "Groups of repeats", columns, rows, notes=notes)
 
 
-def swaps(rows: Sequence[Row]) -> Table | None:
+def of_ranked(column: Column) -> Column:
+    """A mean over the ranked runs of a group: not unknown, but of nothing, where there is none."""
+    return replace(column, show=lambda row: column.show(row) if row["num_ranked"] else UNKNOWN)
+
+
+def of_unranked(column: Column) -> Column:
+    return replace(column, show=lambda row: UNKNOWN if row["num_ranked"] else column.show(row))
+
+
+def swaps(content: Content) -> Table | None:
     """Use A for n epochs instead of B for m."""
+    rows = content.swaps
     if not rows:
         return None
+    co2, notes_on_co2 = ratio_of_co2(rows, "of what the second took")
     columns = [
+        data_set(content),
         Column("use", "use_model", training("use_model", "use_precision", "use_epochs"), is_number=False),
         Column("instead of", "model", training("model", "precision", "epochs"), is_number=False),
         share("val. %", "use_accuracy", "mean over the runs of the first"),
-        share("instead of", "accuracy", "mean over the runs of the second"),
+        share("old val. %", "accuracy", "mean over the runs of the second"),
         points("difference", "accuracy_difference"),
         Column("within the spread", "is_within_spread", in_spread, is_number=False),
         ratio("energy", "energy_ratio", "of what the second took"),
-        ratio("CO2e", "co2_ratio", "of what the second took"),
+        co2,
         Column("n", "use_num_runs", lambda row: f"{row['use_num_runs']} / {row['num_runs']}", hint="runs of each"),
         runs_of("runs", "use_run_ids"),
         runs_of("against", "run_ids"),
@@ -290,6 +341,7 @@ def swaps(rows: Sequence[Row]) -> Table | None:
     notes = [
         "accuracy on validation, mean over seeds; hindsight: that so many epochs are enough was known only afterwards",
         "difference in percentage points; – where one of both ran under one seed only: nobody knows the spread",
+        *notes_on_co2,
     ]
     return draw("swaps", "swaps", "Use this instead", columns, rows, notes=notes)
 
@@ -299,11 +351,14 @@ def in_spread(row: Row) -> str:
     return UNKNOWN if known is None else "yes" if known else "no"
 
 
-def savings(rows: Sequence[Row]) -> Table | None:
+def savings(content: Content) -> Table | None:
     """What one key of the config saved."""
+    rows = content.savings
     if not rows:
         return None
+    co2, notes_on_co2 = ratio_of_co2(rows, "of what it was before the change")
     columns = [
+        data_set(content),
         words("model", "model"),
         Column(
             "change",
@@ -327,39 +382,42 @@ def savings(rows: Sequence[Row]) -> Table | None:
             lambda row: UNKNOWN if row["std_energy_ratio"] is None else f"{POINTS * row['std_energy_ratio']:.1f}",
             hint="standard deviation over the pairs, in percentage points",
         ),
-        ratio("CO2e", "co2_ratio", "of what it was before the change"),
+        co2,
         Column("speed-up", "speed_up", lambda row: f"{figure(row['speed_up'])} x", hint="of an epoch"),
-        ratio("fewer epochs", "epoch_reduction"),
+        Column("fewer epochs", "epoch_reduction", lambda row: in_percent(row["epoch_reduction"])),
         runs_of("from", "from_run_ids"),
         runs_of("to", "to_run_ids"),
     ]
     notes = [
-        "pairs of runs under one seed whose configs differ in this key alone; – where one pair says nothing of spread"
+        "pairs of runs under one seed whose configs differ in this key alone; – where one pair says nothing of spread",
+        *notes_on_co2,
     ]
     return draw("savings", "savings", "What one change saved", columns, rows, notes=notes)
 
 
-def break_even(rows: Sequence[Row]) -> Table | None:
+def break_even(content: Content) -> Table | None:
     """After how many trainings a swap has paid for finding it."""
+    rows = content.break_even
     if not rows:
         return None
     columns = [
+        data_set(content),
         Column("use", "use_model", training("use_model", "use_precision", "use_epochs"), is_number=False),
         Column("instead of", "model", training("model", "precision", "epochs"), is_number=False),
-        quantity("finding it took", "tried_kwh", rows, ENERGY_KWH, known="known_tried_kwh"),
+        quantity("finding it took", "tried_kwh", rows, ENERGY_KWH, known="known_tried_kwh", source="tried_source"),
         Column("runs", "num_tried", lambda row: str(row["num_tried"])),
         quantity("saves a training", "saved_kwh", rows, ENERGY_KWH),
-        Column("even after", "num_trainings", trainings, first="ascending"),
+        Column("trainings until even", "whole_trainings", trainings, first="ascending"),
     ]
     notes = [
-        "what all runs of the contest took, over what one training saves that goes the first way and not the second"
+        "what all runs of the data set and split took, also those that are not shown here, over what one training "
+        "saves that goes the first way and not the second"
     ]
     return draw("break-even", "break_even", "Break-even", columns, rows, notes=notes)
 
 
 def trainings(row: Row) -> str:
-    least = mark("unknown") if row["tried_kwh"] is None else ""
-    return UNKNOWN if row["num_trainings"] is None else f"{least}{figure(row['num_trainings'])} trainings"
+    return f"{mark(row['trainings_source'])}{row['whole_trainings']:,}"
 
 
 def factors(content: Content) -> Table | None:
