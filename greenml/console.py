@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from greenml.records import SIGNS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -24,11 +26,12 @@ if TYPE_CHECKING:
 WIDE = 110
 """From this many columns on, tables show what they leave out on a narrow screen."""
 UNKNOWN = "–"
-SOURCES = {
-    "apportioned": ("÷", "÷ split by time: the meter's reading was too coarse"),
-    "estimated": ("~", "~ estimated by a power model, not measured"),
-    "unknown": ("≥", "≥ the known part: a device could not be read, or a process was killed"),
+MEANINGS = {
+    "apportioned": "split by time: the meter's reading was too coarse",
+    "estimated": "estimated by a power model, not measured",
+    "unknown": "the known part: a device could not be read, or a process was killed",
 }
+SOURCES = {source: (SIGNS[source], f"{SIGNS[source]} {meaning}") for source, meaning in MEANINGS.items()}
 """How a figure of energy is marked, by its source, and what the mark means."""
 SPREAD = "± standard deviation (n - 1) over the n runs of a group; – where one run, or one seed, says nothing of it"
 FRONT = "● one of its epochs is on the front: no other epoch of any run does better on validation for as little energy"

@@ -36,6 +36,10 @@ class Source(StrEnum):
         return max(sources, key=order.index)
 
 
+SIGNS: dict[str, str] = {Source.APPORTIONED: "÷", Source.ESTIMATED: "~", Source.UNKNOWN: "≥"}
+"""What stands before a figure whose joules were not all measured, by their source."""
+
+
 def total(*parts: float | None) -> float | None:
     """The sum; None where a part is unknown: a sum over a gap is no total."""
     known = [part for part in parts if part is not None]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import re
-from dataclasses import asdict, fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,14 @@ import pytest
 from conftest import STARTED_AT, WORLD, make_end, make_epoch, make_phase, make_run, record
 
 from greenml import grid, plots
+from greenml.console import SOURCES
 from greenml.plots import sheet as sheets
-from greenml.plots.theme import PALETTE, titled
+from greenml.plots.theme import PALETTE, legible, titled
 from greenml.records import Source
+from greenml.report import tables
 from greenml.report.content import Content, gather
-from greenml.report.figures import figures
+from greenml.report.figures import figures, images_per_s
+from greenml.report.rows import contests
 from greenml.store import Store
 from greenml.units import ENERGY, JOULES_PER_KWH, format_mass
 
@@ -28,12 +31,19 @@ if TYPE_CHECKING:
     from greenml.report.figures import Figure
 
 A, B, C, D, E = "a" * 12, "b" * 12, "12e456789012", "d" * 12, "e" * 12
+OF_A_FILE = dataclasses.replace(WORLD, level="file", region_used="a place that it does not name", g_per_kwh=99.0)
 NAMES = ['<script>alert("x")</script>', "'); alert('x'); ('", "\U0001f525 m\u2028odel\x07\\"]
 OWN_RUNS = {"leaderboard", "tradeoff", "learning", "marginal", "parts", "repeats", "timeline", "elsewhere"}
 
 
 def content_of(db: Store) -> Content:
     return gather(db, [row["run_id"] for row in db.rows("select run_id from runs")])
+
+
+def content_with(**rows: Any) -> Content:
+    """Nothing but these rows."""
+    nothing: dict[str, Any] = {field.name: () for field in dataclasses.fields(Content)}
+    return Content(**nothing | rows)
 
 
 def drawn(content: Content) -> dict[str, Figure]:
@@ -164,6 +174,13 @@ def test_strange_names_are_drawn(tmp_path: Path) -> None:
     assert any("<script>" in text for text in texts)
 
 
+def test_names_keep_their_letters_and_turn_nothing_around() -> None:
+    """Neither a model's name nor what stands behind it; Hebrew and joined emoji are as they were written."""
+    assert legible("cnn\u202e05_tenser\u2066") == "cnn 05_tenser"
+    for name in ("\u05d0\u05d1", "\U0001f469\u200d\U0001f52c"):
+        assert legible(name) == name
+
+
 def test_nothing_to_draw_is_said(db: Store) -> None:
     """A run whose energy is unknown: no chart of energy, and none at 0."""
     record(db, A, [0.8, 0.9], [None, None])
@@ -249,11 +266,23 @@ def test_three_runs_make_a_box_and_two_do_not(tmp_path: Path) -> None:
     ],
 )
 def test_the_heatmap_is_by_season_or_else_by_tag(runs: list[dict[str, Any]], title: str, facets: set[str]) -> None:
-    nothing: dict[str, Any] = {field.name: () for field in fields(Content)}
     rows = [run_row(f"{i}" * 12, **run) for i, run in enumerate(runs)]
-    figure = drawn(Content(**nothing | {"runs": rows}))["heatmap"]
+    figure = drawn(content_with(runs=rows))["heatmap"]
     assert figure.title == title
     assert {row["facet"] for table in data_of(figure.chart) for row in table} == facets
+
+
+def test_a_box_is_made_of_runs_that_can_be_compared(db: Store) -> None:
+    """Three equal runs, of which one shared its machine: two are left, and no box of three."""
+    for seed, run_id in enumerate((A, B, D)):
+        fill(db, run_id, seed=seed, group_hash="g")
+    assert db.write([make_phase(D, 9, overlap_s=5.0)])
+    content = content_of(db)
+    assert {row["run_id"]: row["unranked"] for row in content.runs}[D]
+    figure = drawn(content)["repeats"]
+    [points] = data_of(figure.chart)
+    assert {(row["run_id"], row["n"]) for row in points} == {(A, "2"), (B, "2")}
+    assert "2 runs; 1 more left out." in figure.caption
 
 
 def test_break_even_is_where_the_savings_have_paid(content: Content, found: dict[str, Figure], tmp_path: Path) -> None:
@@ -300,6 +329,31 @@ def test_a_run_elsewhere_is_its_energy_times_their_factor(db: Store, tmp_path: P
         assert three(format_mass(shown["energy_kwh"] * 1.5 * france.g_per_kwh)) in three(svg)
 
 
+def test_a_picked_run_of_unknown_energy_is_unknown_elsewhere(db: Store, tmp_path: Path) -> None:
+    """Not a chart of nothing."""
+    fill(db, A, intensity=grid.resolve("IN"))
+    fill(db, B)
+    assert db.write([make_phase(B, 9, name="lost", cpu_j=None, cpu_source=Source.UNKNOWN)])
+    chart = drawn(content_of(db))["elsewhere"].chart
+    assert ">unknown" not in svg_of(chart, tmp_path)
+    svg = svg_of(chart, tmp_path, B)
+    assert svg.count(">unknown") == 17  # fifteen countries, the world, and where it ran
+    assert "Norway" in svg
+
+
+@pytest.mark.parametrize(
+    ("source", "sign"),
+    [(Source.MEASURED, ""), (Source.APPORTIONED, "÷"), (Source.ESTIMATED, "~")],
+)
+def test_figures_stand_behind_the_sign_of_their_source(source: Source, sign: str, tmp_path: Path) -> None:
+    row = run_row(A, source=str(source))
+    assert f">{sign}205</text>" in svg_of(plots.leaderboard([row]), tmp_path)
+    chart = plots.elsewhere(sheets.Sheet(runs=[row]), [{"name": "Norway", "g_per_kwh": 30.0}])
+    assert f">{sign}30 mg</text>" in svg_of(chart, tmp_path)
+    caption = drawn(content_with(runs=[row]))["leaderboard"].caption
+    assert [legend in caption for legend_sign, legend in SOURCES.values() if legend_sign == sign] == [True] * bool(sign)
+
+
 def three(text: str) -> str:
     """Trailing zeros say the same."""
     return re.sub(r"(\.\d*?)0+ (m?g)", lambda match: f"{match[1].rstrip('.')} {match[2]}", text)
@@ -334,6 +388,92 @@ def test_runs_stand_at_the_time_they_started(found: dict[str, Figure], tmp_path:
     assert len(places) == 3
 
 
+def test_speed_is_unknown_where_an_epoch_does_not_say_its_images(db: Store) -> None:
+    """Not that of the others, and not 0."""
+    fill(db, A)
+    fill(db, B)
+    assert db.write([make_epoch(B, 4, num_samples=None)])
+    content = content_of(db)
+    [seconds] = [row["duration_s"] for row in content.phases if row["run_id"] == A and row["name"] == "train"]
+    assert images_per_s(content) == {A: pytest.approx(3 * 1149 / seconds)}
+    figure = drawn(content)["timeline"]
+    assert "2 runs. The speed of 1 is unknown." in figure.caption
+    [rows] = [table for table in data_of(figure.chart) if "speed" in table[0]]
+    assert {row["run_id"]: bool(row["speed"]) for row in rows} == {A: True, B: False}
+
+
+def test_the_intensities_of_a_file_are_no_yearly_averages(db: Store) -> None:
+    fill(db, A)
+    fill(db, B, intensity=OF_A_FILE)
+    assert "1 run came with a figure of its own instead." in drawn(content_of(db))["timeline"].caption
+
+
+# What captions count
+
+
+def test_captions_count_what_is_drawn() -> None:
+    """More runs than there is room for: each caption has the number of runs that are in its chart's rows."""
+    runs = [run_row(f"{i:012x}", model=f"m{i}", rank=i + 1) for i in range(110)]
+    ids = [run["run_id"] for run in runs]
+    epochs = [
+        {"run_id": run_id, "epoch": epoch, "value": epoch / 9, "val_loss": 1.0, "energy_total_j": 5.0 * epoch}
+        | {"num_samples": 10, "segment": 0}
+        for run_id in ids
+        for epoch in (1, 2)
+    ]
+    found = drawn(
+        content_with(
+            runs=runs,
+            epochs=epochs,
+            marginal=[{"run_id": run_id, "epoch": 2, "wh_per_point": 1.0} for run_id in ids],
+            phases=[
+                {"run_id": run_id, "name": "train", "duration_s": 1.0, "energy_kwh": 1.0}
+                | {"cpu_kwh": 1.0, "gpu_kwh": 0.0, "ram_kwh": 0.0}
+                for run_id in ids
+            ],
+            groups=[{"model": "m", "precision": "fp32", "max_epochs": 2, "run_ids": [run_id]} for run_id in ids],
+        )
+    )
+    expected = {
+        "leaderboard": "30 of 110 runs: the first 30 of a data set.",
+        "tradeoff": "110 runs.",
+        "learning": "100 of 110 runs: the first 100.",
+        "marginal": "100 of 110 runs: the first 100.",
+        "parts": "20 of 110 runs: the first 20.",
+        "repeats": "30 of 110 runs: those of the first 30 recipes.",
+        "heatmap": "20 of 110 runs: those of the first 20 models.",
+    }
+    for name, words in expected.items():
+        assert f" {words} " in f" {found[name].caption} ", name
+    for name in ("leaderboard", "tradeoff", "parts", "repeats"):
+        number = int(expected[name].split()[0])
+        shown = {row["run_id"] for table in data_of(found[name].chart) for row in table if "kwh" not in row}
+        assert len(shown & {*ids}) == number, name
+    for name, number in (("learning", 100), ("marginal", 100)):
+        [table] = [table for table in data_of(found[name].chart) if "per_point" in table[0]]
+        assert len({row["run_id"] for row in table}) == number, name
+    [cells] = data_of(found["heatmap"].chart)
+    assert len(cells) == 20
+
+
+def test_captions_count_what_has_a_panel() -> None:
+    """Runs of a fifth data set are left out, and do not lack their figures."""
+    runs = [run_row(f"{i}" * 12, contest=f"c{i}", dataset=f"d{i}") for i in range(5)]
+    found = drawn(content_with(runs=[*runs, run_row("a" * 12, contest="c0", dataset="d0", accuracy=None)]))
+    assert "4 of 5 runs: the first 30 of a data set; 1 more without the figures." in found["leaderboard"].caption
+    assert "1 more left out." in found["leaderboard"].caption
+
+
+def test_a_run_without_an_end_is_not_counted_as_one(db: Store) -> None:
+    """The first of its epochs has a known energy, the last has not."""
+    record(db, A, [0.8, 0.9], [100.0, 100.0])
+    record(db, B, [0.8, 0.9], [100.0, None])
+    figure = drawn(content_of(db))["tradeoff"]
+    [points] = [table for table in data_of(figure.chart) if table and "at" in table[0]]
+    assert [row["run_id"] for row in points if row["at"] == "end"] == [A]
+    assert "1 run; 1 more without the figures." in figure.caption
+
+
 # What they share
 
 
@@ -349,6 +489,23 @@ def test_a_model_has_one_colour_everywhere(content: Content, found: dict[str, Fi
             ]
             assert scales, figure.name
             assert all(scale == expected for scale in scales), figure.name
+
+
+@pytest.mark.parametrize("most", ["0", "1"])
+def test_a_contest_has_one_name_and_one_place(db: Store, most: str) -> None:
+    """The one with most runs is the first, in tables as in charts, whichever its hash is."""
+    for seed, run_id in enumerate((A, B)):
+        fill(db, run_id, seed=seed, data_hash=most)
+    fill(db, C, data_hash={"0": "1", "1": "0"}[most])
+    content = content_of(db)
+    [first, second] = [table.title for table in tables.leaderboards(content)]
+    assert f"data {most}," in first
+    assert [title for _, title, _ in sheets.Sheet(runs=content.runs).panels] == [first, second]
+    for name in ("leaderboard", "tradeoff", "learning"):
+        spec = drawn(content)[name].chart.to_dict(validate=False)
+        titles = [value for key, value in walk(spec) if key == "title" and isinstance(value, str) and "split" in value]
+        assert titles == [first, second], name
+    assert [row["num_runs"] for row in contests(db, [A, B, C])] == [2, 1]
 
 
 def test_beyond_eight_models_the_rest_is_one() -> None:
@@ -408,6 +565,16 @@ def test_axes_have_the_unit_of_the_largest(kwh: list[float | None], name: str) -
     assert unit.factor * {unit: size for size, unit in ENERGY}[name] == pytest.approx(JOULES_PER_KWH)
 
 
+def test_the_unit_fits_epochs_where_no_total_is_known(db: Store) -> None:
+    """A run with a gap at its end: what its first epochs took is known, and read in Wh."""
+    record(db, A, [0.8, 0.9], [36_000.0, None])
+    content = content_of(db)
+    assert [row["energy_kwh"] for row in content.runs] == [None]
+    assert sheets.Sheet(runs=content.runs, epochs=content.epochs).energy.name == "Wh"
+    [epochs] = [table for table in data_of(drawn(content)["learning"].chart) if "loss" in table[0]]
+    assert [row["energy"] for row in epochs] == ["10", ""]
+
+
 def test_log_axes_have_few_round_marks() -> None:
     axis = sheets.amount("energy", "Wh", [0.03, 4.2, None, 0])["axis"].to_dict()
     assert axis["values"] == [0.05, 0.1, 0.2, 0.5, 1, 2, 5]
@@ -451,7 +618,16 @@ def test_the_map_outlines_where_runs_were(db: Store) -> None:
     [rows] = [table for table in data_of(figure.chart) if "ran" in table[0]]
     assert {row["name"] for row in rows if row["ran"]} == {"United States", "Singapore"}
     assert "Too small to be drawn: Singapore." in figure.caption
-    assert "1 run without a region" in figure.caption
+    assert "Reckoned with the world average, without a factor of a place: 1 run." in figure.caption
+
+
+def test_the_map_knows_whose_factor_is_the_worlds(db: Store) -> None:
+    """A run with a factor of its own and no country is not; one in a country without a factor is."""
+    fill(db, A, intensity=OF_A_FILE)
+    fill(db, B, intensity=dataclasses.replace(WORLD, region_asked="AQ", country="Antarctica"))
+    caption = drawn(content_of(db))["map"].caption
+    assert "Reckoned with the world average, without a factor of a place: 1 run." in caption
+    assert "With another factor, and no country on record: 1 run." in caption
 
 
 def test_countries_are_those_that_a_region_resolves_to() -> None:
@@ -462,15 +638,17 @@ def test_countries_are_those_that_a_region_resolves_to() -> None:
         known = grid.resolve(country.alpha3)
         assert (country.g_per_kwh, country.year, country.source) == (known.g_per_kwh, known.year, known.source)
         assert country.name == known.country
-    assert asdict(next(country for country in countries if country.alpha3 == "IND"))["numeric"] == "356"
+    assert dataclasses.asdict(next(country for country in countries if country.alpha3 == "IND"))["numeric"] == "356"
 
 
 def run_row(run_id: str, **changes: Any) -> dict[str, Any]:
     """A row of `leaderboard`, as much of it as charts want."""
     values: dict[str, Any] = {
-        "run_id": run_id, "contest": "c", "dataset": "digits", "metric": "accuracy", "goal": "max", "model": "cnn",
+        "run_id": run_id, "contest": "c", "dataset": "digits", "data_hash": "d", "split_hash": "s", "scope": "machine",
+        "metric": "accuracy", "goal": "max", "model": "cnn",
         "precision": "fp32", "epochs": 1, "best_epoch": 1, "accuracy": 0.9, "energy_kwh": 0.001, "co2_g": 0.4,
-        "pue": 1.0, "intensity_g_per_kwh": 400.0, "intensity_year": None, "region_used": "world", "country": None,
+        "pue": 1.0, "intensity_g_per_kwh": 400.0, "intensity_level": "world", "intensity_year": None,
+        "region_used": "world", "country": None,
         "rank": 1, "unranked": None, "acc_per_kwh": 205.0, "source": "estimated", "tags": [], "season": None,
         "started_at": STARTED_AT,
     }  # fmt: skip

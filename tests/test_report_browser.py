@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import STARTED_AT
-from test_report_page import HOSTILE, A, B, fill, record
+from PIL import Image
+from test_report_page import HOSTILE, A, B, F, fill, record
 
 from greenml.recommend import Asked, advise
 from greenml.report.content import gather
@@ -181,11 +182,17 @@ def test_a_row_is_picked_in_every_chart_until_escape(tab: Tab) -> None:
 
 
 def test_a_row_is_picked_by_key_and_let_go_by_the_button(tab: Tab) -> None:
-    tab.locator(f"{FIRST_BOARD} tr[data-run={B}]").focus()
-    tab.keyboard.press("Enter")
-    expect(tab.locator("#picked")).to_contain_text(B[:8])
-    tab.locator("#picked button").click()
-    expect(tab.locator("#picked")).to_be_empty()
+    """Its id is the button: what else is in the row is no stop on the way through the page."""
+    assert tab.locator("tr[tabindex]").count() == 0
+    button = tab.locator(f"{FIRST_BOARD} tr[data-run={B}]").get_by_role("button", name=B[:8])
+    for key in ("Enter", "Space"):
+        button.focus()
+        tab.keyboard.press(key)
+        expect(tab.locator("#picked")).to_contain_text(B[:8])
+        expect(button).to_have_attribute("aria-pressed", "true")
+        tab.locator("#picked button").click()
+        expect(tab.locator("#picked")).to_be_empty()
+        expect(button).to_have_attribute("aria-pressed", "false")
 
 
 def test_a_mark_picks_its_run(tab: Tab) -> None:
@@ -194,6 +201,14 @@ def test_a_mark_picks_its_run(tab: Tab) -> None:
     mark.click()
     expect(tab.locator("#picked")).to_contain_text("picked:")
     assert tab.locator(f"{FIRST_BOARD} tr[aria-current]").count() == 1
+
+
+def test_a_picked_run_of_unknown_energy_empties_no_chart(tab: Tab) -> None:
+    chart = tab.locator("#figure-elsewhere .chart")
+    expect(chart).not_to_contain_text("unknown")
+    tab.locator(f"{FIRST_BOARD} tr[data-run={F}]").click()
+    expect(chart).to_contain_text("unknown")
+    expect(chart).to_contain_text("Norway")
 
 
 def test_an_address_points_at_a_run(visit: Visitor, address: str) -> None:
@@ -210,6 +225,21 @@ def test_a_chart_is_saved_without_a_network(tab: Tab, tmp_path: Path) -> None:
         waiting.value.save_as(tmp_path / kind)
         assert waiting.value.suggested_filename == f"tradeoff.{kind.lower()}"
         assert (tmp_path / kind).read_bytes().startswith(begins)
+
+
+def test_a_saved_chart_can_be_read_by_night(visit: Visitor, address: str, tmp_path: Path) -> None:
+    """Its letters are dark, so that it is white; the page's own stays as it was."""
+    tab = visit(address, color_scheme="dark")
+    figure = tab.locator("#figure-tradeoff")
+    before = figure.locator("svg").get_attribute("style")
+    for kind in ("SVG", "PNG"):
+        with tab.expect_download() as waiting:
+            figure.get_by_role("button", name=kind).click()
+        waiting.value.save_as(tmp_path / kind)
+    assert re.search(r'<rect width="\d+" height="\d+" fill="white"', (tmp_path / "SVG").read_text())
+    with Image.open(tmp_path / "PNG") as image:
+        assert image.convert("RGBA").getpixel((2, 2)) == (255, 255, 255, 255)
+    expect(figure.locator("svg")).to_have_attribute("style", str(before))
 
 
 def test_a_mark_says_more_where_the_mouse_is(tab: Tab) -> None:
@@ -238,6 +268,33 @@ def test_a_phone_scrolls_down_and_never_sideways(visit: Visitor, address: str) -
     tab = visit(address, viewport={"width": 390, "height": 844})
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     assert tab.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "auto"
+
+
+def test_no_chart_is_shrunk_on_a_phone(visit: Visitor, tmp_path: Path) -> None:
+    """Two splits, long names, and more than stand side by side: narrower where it can be, else scrolled."""
+    store = Store(tmp_path / "greenml.duckdb", timeout_s=5)
+    store.check()
+    for i in range(6):
+        changes: dict[str, Any] = {
+            "model": f"mobilenetv{i}_small_100",
+            "dataset": "folder:flowers",
+            "data_hash": f"{i % 2}" * 6,
+        }
+        for seed in (0, 1, 2):
+            record(store, f"{i}{seed}" * 6, [0.5, 0.9], [1e4, 1e4 + seed], seed=seed, group_hash=f"g{i}", **changes)
+    tab = visit(write(store, tmp_path / "report.html"), viewport={"width": 390, "height": 844})
+    widths = tab.evaluate(
+        "[...document.querySelectorAll('.chart')].map((chart) => [chart.dataset.figure, chart.className,"
+        " chart.clientWidth, chart.querySelector('svg').getBoundingClientRect().width,"
+        " Number(chart.querySelector('svg').getAttribute('width'))])"
+    )
+    assert {name for name, *_ in widths} >= {"leaderboard", "tradeoff", "learning", "repeats"}
+    for name, kind, room, shown, drawn in widths:
+        assert shown == pytest.approx(drawn, abs=1), name
+        assert drawn <= room + 1 or "fits" not in kind.split(), name
+    scrolled = {name for name, kind, *_ in widths if "fits" not in kind.split()}
+    assert scrolled >= {"leaderboard", "repeats"}, "side by side, or beside names that leave no plot"
+    assert not scrolled & {"tradeoff", "learning", "timeline"}
 
 
 def test_print_opens_what_is_folded_and_leaves_out_the_buttons(tab: Tab) -> None:

@@ -1,41 +1,51 @@
 """Rows -> charts: plain functions, one theme. The only door to Altair."""
 
-from greenml.plots.curves import MAX_MARKED, curves, learning, marginal
+from greenml.plots.curves import MAX_MARKED, curves, learned_runs, learning, marginal, priced_runs
 from greenml.plots.parts import MAX_BARS as MAX_STACKS
-from greenml.plots.parts import known_runs, parts
+from greenml.plots.parts import parts, stacked_runs
 from greenml.plots.places import drawn_ids, elsewhere, timeline, world_map
-from greenml.plots.ranking import MAX_BARS, leaderboard, ranking
-from greenml.plots.saving import MAX_PAIRS, break_even, count, savings
-from greenml.plots.sheet import MAX_RUNS, Sheet
-from greenml.plots.spread import has_seasons, heatmap, repeats
+from greenml.plots.ranking import MAX_BARS, leaderboard, ranked_runs, ranking
+from greenml.plots.saving import MAX_PAIRS, break_even, count, paired, savings
+from greenml.plots.sheet import MAX_RUNS, Sheet, Shown
+from greenml.plots.spread import MAX_MODELS, MAX_RECIPES, emitted_runs, has_seasons, heatmap, repeated_runs, repeats
 from greenml.plots.theme import PICKED, save_png, save_svg, titled, unchecked
-from greenml.plots.tradeoff import tradeoff
+from greenml.plots.tradeoff import ended_runs, tradeoff
 
 __all__ = [
     "MAX_BARS",
     "MAX_MARKED",
+    "MAX_MODELS",
     "MAX_PAIRS",
+    "MAX_RECIPES",
     "MAX_RUNS",
     "MAX_STACKS",
     "PICKED",
     "Sheet",
+    "Shown",
     "break_even",
     "count",
     "curves",
     "drawn_ids",
     "elsewhere",
+    "emitted_runs",
+    "ended_runs",
     "has_seasons",
     "heatmap",
-    "known_runs",
     "leaderboard",
+    "learned_runs",
     "learning",
     "marginal",
+    "paired",
     "parts",
+    "priced_runs",
+    "ranked_runs",
     "ranking",
+    "repeated_runs",
     "repeats",
     "save_png",
     "save_svg",
     "savings",
+    "stacked_runs",
     "timeline",
     "titled",
     "tradeoff",

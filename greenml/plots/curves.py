@@ -6,9 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from greenml.plots.sheet import Sheet, amount, energy_unit, inline, scaled, value_axis
+from greenml.plots.sheet import (
+    MAX_RUNS,
+    Sheet,
+    Shown,
+    amount,
+    energy_unit,
+    finite,
+    inline,
+    price_kwh,
+    scaled,
+    spent_kwh,
+    value_axis,
+)
 from greenml.plots.theme import BLUE, GREEN, INK, ORANGE, PICKED, SUBTLE, WIDTH_PX, Chart, faded, legible, pickable
-from greenml.units import JOULES_PER_KWH, kwh
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +38,7 @@ def curves(epochs: Sequence[Row], *, title: str, subtitle: str, best_epoch: int 
 
     Energy that is unknown leaves a gap. The subtitle is where the caller says whether it was measured or estimated.
     """
-    unit = energy_unit(None if row["energy_total_j"] is None else kwh(row["energy_total_j"]) for row in epochs)
+    unit = energy_unit(map(spent_kwh, epochs))
     splits = inline(
         [
             {
@@ -40,17 +51,7 @@ def curves(epochs: Sequence[Row], *, title: str, subtitle: str, best_epoch: int 
             for split, prefix in (("training", "train"), ("validation", "val"))
         ]
     )
-    spent = inline(
-        [
-            {
-                "epoch": row["epoch"],
-                "energy": None
-                if row["energy_total_j"] is None
-                else scaled(row["energy_total_j"] / JOULES_PER_KWH, unit.factor),
-            }
-            for row in epochs
-        ]
-    )
+    spent = inline([{"epoch": row["epoch"], "energy": scaled(spent_kwh(row), unit.factor)} for row in epochs])
     # Every panel has the same axis of epochs, and only the lowest writes it out.
     scale = alt.Scale(domain=[1, max(2, *(row["epoch"] for row in epochs))])
     bare = by_epoch(scale, labels=False, title=None)
@@ -79,7 +80,7 @@ def learning(sheet: Sheet, optimal: Sequence[Row]) -> Chart | None:
 
     `optimal` are rows of `optimal_epoch`. One column of panels a contest. None where no epoch was validated.
     """
-    drawn = {row["run_id"] for row in sheet.drawn_epochs if row["value"] is not None}
+    drawn = {*learned_runs(sheet).run_ids}
     panels = [
         panel
         for number, title, run in sheet.panels
@@ -89,15 +90,22 @@ def learning(sheet: Sheet, optimal: Sequence[Row]) -> Chart | None:
     return pickable(alt.vconcat(*panels, spacing=14)) if panels else None
 
 
+def learned_runs(sheet: Sheet) -> Shown:
+    """Runs with an epoch that was validated, in the contests that have a panel."""
+    panels = {number for number, _, _ in sheet.panels}
+    numbers = {row["run_id"]: row["contest"] for row in sheet.run_rows}
+    validated = (row["run_id"] for row in sheet.drawn_epochs if row["value"] is not None)
+    return Shown.first(
+        (run_id for run_id in validated if numbers[run_id] in panels),
+        {row["run_id"] for row in sheet.epochs if row["value"] is not None},
+    )
+
+
 def marginal(sheet: Sheet) -> Chart | None:
     """Energy per percentage point of validation accuracy gained, by epoch. None where no epoch gained any."""
-    gained = {row["run_id"] for row in sheet.marginal if row["wh_per_point"] is not None}
-    shown = [row for row in sheet.run_rows if row["run_id"] in gained]
-    if not shown:
+    if not priced_runs(sheet).run_ids:
         return None
-    prices = [
-        row["wh_per_point"] / 1000 * sheet.per_point.factor for row in sheet.marginal if row["wh_per_point"] is not None
-    ]
+    prices = [price * sheet.per_point.factor for price in finite(map(price_kwh, sheet.marginal))]
     chart = (
         _known(sheet)
         .transform_filter("datum.per_point > 0")
@@ -115,6 +123,13 @@ def marginal(sheet: Sheet) -> Chart | None:
     crowded = len(sheet.drawn_epochs) > 600
     drawn: Any = way.encode(opacity=faded(0.7), strokeDash=sheet.dashed()) if crowded else alt.layer(way, points)
     return pickable(drawn.properties(width=WIDTH_PX, height=280))
+
+
+def priced_runs(sheet: Sheet) -> Shown:
+    """Runs with an epoch that has a price."""
+    priced = {(row["run_id"], row["epoch"]) for row in sheet.marginal if row["wh_per_point"]}
+    drawn = (row["run_id"] for row in sheet.drawn_epochs if (row["run_id"], row["epoch"]) in priced)
+    return Shown.first(drawn, {run_id for run_id, _ in priced})
 
 
 # Building blocks
@@ -149,8 +164,7 @@ def _of_contest(sheet: Sheet, number: int, run: Row, optimal: Sequence[Row], tit
     drawn = [row for row in sheet.drawn_epochs if numbers[row["run_id"]] == number]
     last = max(row["epoch"] for row in drawn)
     epochs = by_epoch(alt.Scale(domain=[1, max(2, last)]))
-    joules = [row["energy_total_j"] for row in drawn]
-    metered = [value / JOULES_PER_KWH * sheet.energy.factor for value in joules if value is not None]
+    metered = [spent * sheet.energy.factor for spent in finite(map(spent_kwh, drawn))]
     spent = alt.X(**amount("energy", f"energy up to this epoch, {sheet.energy.name}", metered))
     how = {
         "detail": "run_id:N",
@@ -180,8 +194,8 @@ def _of_contest(sheet: Sheet, number: int, run: Row, optimal: Sequence[Row], tit
 
 
 def _marks(sheet: Sheet, number: int, optimal: Sequence[Row]) -> Any:
-    """Rings at the optimal epochs, crosses at the knees."""
-    numbers = {row["run_id"]: row["contest"] for row in sheet.run_rows[:100]}
+    """Rings at the optimal epochs, diamonds at the knees."""
+    numbers = {row["run_id"]: row["contest"] for row in sheet.run_rows[:MAX_RUNS]}
     rows = []
     for row in optimal:
         if numbers.get(row["run_id"]) == number:

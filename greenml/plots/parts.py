@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from greenml.plots.sheet import PLAIN, Sheet, inline, scaled
+from greenml.plots.sheet import PLAIN, Sheet, Shown, inline, scaled
 from greenml.plots.theme import INK, OTHERS, Chart, faded, pickable
 
 if TYPE_CHECKING:
@@ -34,10 +34,9 @@ def parts(sheet: Sheet, phases: Sequence[Row]) -> Chart | None:
 
     Only runs whose every phase is known: a stack over a gap is no total. None where there is no such run.
     """
-    runs = known_runs(sheet, phases)[:MAX_BARS]
-    if not runs:
+    places = {run_id: place for place, run_id in enumerate(stacked_runs(sheet, phases).run_ids)}
+    if not places:
         return None
-    places = {run_id: place for place, run_id in enumerate(runs)}
     by_phase, by_component = [], []
     for row in phases:
         if row["run_id"] not in places:
@@ -60,12 +59,13 @@ def parts(sheet: Sheet, phases: Sequence[Row]) -> Chart | None:
     return pickable(both.resolve_scale(color="independent"))
 
 
-def known_runs(sheet: Sheet, phases: Sequence[Row]) -> list[str]:
-    """Run ids, in the order of the sheet, of which each phase and component is known."""
+def stacked_runs(sheet: Sheet, phases: Sequence[Row]) -> Shown:
+    """The first runs of which each phase and component is known."""
     seen = {row["run_id"] for row in phases if row["energy_kwh"]}
     seen -= {row["run_id"] for row in phases if row["energy_kwh"] is None}
     rows = sorted((row for row in sheet.run_rows if row["run_id"] in seen), key=lambda row: int(row["contest"]))
-    return [row["run_id"] for row in rows]
+    run_ids = [row["run_id"] for row in rows]
+    return Shown.first(run_ids[:MAX_BARS], {*run_ids})
 
 
 def _bars(rows: list[dict[str, Any]], by: str, colours: dict[str, str], y: alt.Y, title: str, *, stack: Any) -> Any:

@@ -40,7 +40,7 @@ GRIDS = ["#e3f1ea", "#f1e3b4", "#dfa35f", "#8f4a2b"]
 SAME_KWH = "datum.kwh * datum.pue"
 
 
-def timeline(sheet: Sheet, images_per_s: Mapping[str, float | None]) -> Chart | None:
+def timeline(sheet: Sheet, images_per_s: Mapping[str, float]) -> Chart | None:
     """Intensity of the grid and speed of training, run by run, by the time it started. None where neither is known."""
     rows = [
         {
@@ -161,9 +161,10 @@ def drawn_ids() -> set[str]:
 
 
 def elsewhere(sheet: Sheet, factors: Sequence[Row]) -> Chart | None:
-    """Grams of CO2e of one run with the grids of other places: the picked run, or else the first whose energy is known.
+    """Grams of CO2e of one run with the grids of other places: the picked one, or else the first of known energy.
 
-    `factors` have `name` and `g_per_kwh`. The product is made in the chart: energy x PUE x factor.
+    `factors` have `name` and `g_per_kwh`. The product is made in the chart: energy x PUE x factor. If the energy of a
+    picked run is unknown, so are its grams, and they are called so.
     """
     known = [row for row in sheet.run_rows if row["kwh"] is not None]
     if not known:
@@ -178,15 +179,16 @@ def elsewhere(sheet: Sheet, factors: Sequence[Row]) -> Chart | None:
     base = (
         alt.Chart(inline(rows))
         .transform_calculate(run_id=f"{PICKED} ? {PICKED} : datum.first")
-        .transform_lookup(lookup="run_id", from_=sheet.lookup("run", "kwh", "pue", "g_per_kwh", "region"))
+        .transform_lookup(lookup="run_id", from_=sheet.lookup("run", "kwh", "pue", "g_per_kwh", "region", "mark"))
         .transform_calculate(
             grams=f"isValid(datum.kwh) ? {SAME_KWH} * (datum.own ? datum.g_per_kwh : datum.factor) : null"
         )
         # The run's own country is not shown twice.
-        .transform_filter("isValid(datum.grams) && datum.place !== datum.region")
+        .transform_filter("datum.place !== datum.region")
         .transform_calculate(
-            label="datum.grams >= 1000 ? format(datum.grams / 1000, '.3~r') + ' kg'"
-            " : datum.grams >= 1 ? format(datum.grams, '.3~r') + ' g' : format(datum.grams * 1000, '.3~r') + ' mg'"
+            label="!isValid(datum.grams) ? 'unknown' : datum.mark + (datum.grams >= 1000"
+            " ? format(datum.grams / 1000, '.3~r') + ' kg' : datum.grams >= 1"
+            " ? format(datum.grams, '.3~r') + ' g' : format(datum.grams * 1000, '.3~r') + ' mg')"
         )
     )
     base = base.transform_calculate(
@@ -199,5 +201,8 @@ def elsewhere(sheet: Sheet, factors: Sequence[Row]) -> Chart | None:
     bars = base.mark_bar(height=13).encode(
         x=x, y=y, color=fill, tooltip=[alt.Tooltip("place:N"), alt.Tooltip("label:N", title="CO2e")]
     )
-    words = base.mark_text(align="left", dx=4).encode(x=x, y=y, text="words:N")
-    return pickable(alt.layer(bars, words).properties(width=WIDTH_PX - 220, height=alt.Step(21)))
+    said = base.mark_text(align="left", dx=4)
+    words = said.transform_filter("isValid(datum.grams)").encode(x=x, y=y, text="words:N")
+    # What is unknown has no bar, but its word where the bars begin.
+    unknown = said.transform_filter("!isValid(datum.grams)").encode(x=alt.value(0), y=y, text="words:N")
+    return pickable(alt.layer(bars, words, unknown).properties(width=WIDTH_PX - 220, height=alt.Step(21)))

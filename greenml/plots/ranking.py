@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from greenml.plots.sheet import Sheet, inline, scaled
+from greenml.plots.sheet import Sheet, Shown, inline, scaled
 from greenml.plots.theme import INK, SUBTLE, Chart, faded, legible, pickable
 
 if TYPE_CHECKING:
@@ -25,15 +25,24 @@ def leaderboard(rows: Sequence[Row]) -> Chart | None:
 
 def ranking(sheet: Sheet) -> Chart | None:
     """The same from a sheet, so that a page's colours hold. None where no run of a contest has an accuracy."""
-    panels = []
-    for number, title, _ in sheet.panels:
-        rows = [row for row in sheet.runs if row["contest"] == sheet.contests[number][0]]
-        rows = [row for row in rows if row["accuracy"] is not None][:MAX_BARS]
-        if rows:
-            panels.append(_panel(sheet, rows, title if len(sheet.panels) > 1 else None))
+    panels = [
+        _panel(sheet, rows, title if len(sheet.panels) > 1 else None)
+        for _, title, run in sheet.panels
+        if (rows := _reached(sheet, run["contest"])[:MAX_BARS])
+    ]
     if not panels:
         return None
     return pickable(panels[0] if len(panels) == 1 else alt.vconcat(*panels, spacing=24))
+
+
+def ranked_runs(sheet: Sheet) -> Shown:
+    """The first of each contest that has a panel."""
+    drawn = (row["run_id"] for _, _, run in sheet.panels for row in _reached(sheet, run["contest"])[:MAX_BARS])
+    return Shown.first(drawn, {row["run_id"] for row in sheet.runs if row["accuracy"] is not None})
+
+
+def _reached(sheet: Sheet, contest: str) -> list[Row]:
+    return [row for row in sheet.runs if row["contest"] == contest and row["accuracy"] is not None]
 
 
 def _panel(sheet: Sheet, rows: Sequence[Row], title: str | None) -> alt.HConcatChart:
@@ -47,7 +56,7 @@ def _panel(sheet: Sheet, rows: Sequence[Row], title: str | None) -> alt.HConcatC
             # Who is not ranked has no bar, but the reason in its place.
             "ratio": scaled(row["acc_per_kwh"]) if row["rank"] else None,
             "accuracy": scaled(row["accuracy"]),
-            "said": ("" if row["source"] == "measured" else "~") if row["rank"] else "",
+            "said": known[row["run_id"]]["mark"] if row["rank"] else "",
             "why": "" if row["rank"] else f"unranked: {legible(row['unranked'] or 'no accuracy', 40)}",
         }
         for place, row in enumerate(rows)
@@ -62,7 +71,7 @@ def _panel(sheet: Sheet, rows: Sequence[Row], title: str | None) -> alt.HConcatC
             x=ratio, y=y, color=alt.Color("model:N", scale=sheet.colour, legend=None), opacity=faded()
         ),
         base.transform_filter("isValid(datum.ratio)")
-        .transform_calculate(label="datum.said + format(datum.ratio, '.3~s')")
+        .transform_calculate(label="(datum.said || '') + format(datum.ratio, '.3~s')")
         .mark_text(align="left", dx=4)
         .encode(x=ratio, y=y, text="label:N", opacity=faded()),
         base.transform_filter("!isValid(datum.ratio)")

@@ -31,8 +31,7 @@ def savings(rows: Sequence[Row]) -> Chart | None:
             "points_low": _end(row["accuracy_difference"], row["std_accuracy_difference"], -1, 100),
             "points_high": _end(row["accuracy_difference"], row["std_accuracy_difference"], 1, 100),
         }
-        for place, row in enumerate(rows[:MAX_PAIRS])
-        if row["energy_ratio"] is not None
+        for place, row in enumerate(paired(rows)[:MAX_PAIRS])
     ]
     if not pairs:
         return None
@@ -41,6 +40,11 @@ def savings(rows: Sequence[Row]) -> Chart | None:
         _differences(pairs, "points", "points_low", "points_high", "accuracy, points", 0, SUBTLE, form="+.1~f"),
         spacing=34,
     )
+
+
+def paired(rows: Sequence[Row]) -> list[Row]:
+    """Those whose energy ratio is known."""
+    return [row for row in rows if row["energy_ratio"] is not None]
 
 
 def _pair(row: Row) -> str:

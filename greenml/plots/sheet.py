@@ -6,15 +6,16 @@ import csv
 import io
 import json
 import math
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from greenml import titles
 from greenml.plots.theme import OTHERS, PALETTE, SUBTLE, WIDTH_PX, legible
-from greenml.units import ENERGY, JOULES_PER_KWH, MASS
+from greenml.records import SIGNS
+from greenml.units import ENERGY, JOULES_PER_KWH, JOULES_PER_WH, MASS, joules_of_kwh, kwh, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence, Set
@@ -42,25 +43,35 @@ class Unit:
     factor: float
 
 
-def unit_of(values: Iterable[float | None], units: tuple[tuple[float, str], ...], base: float = 1.0) -> Unit:
-    """The largest unit that the largest value fills; `base` is what one of the values is in the units' own base.
+def energy_unit(energies_kwh: Iterable[float | None]) -> Unit:
+    """The one that fits the largest of these energies in kWh.
 
-    >>> unit_of([0.0002, None], ENERGY, JOULES_PER_KWH)
+    >>> energy_unit([0.0002, None])
     Unit(name='mWh', factor=1000000.0)
     """
-    largest = max((abs(value) * base for value in values if value is not None and math.isfinite(value)), default=0.0)
-    size, name = next((unit for unit in units if largest >= unit[0]), units[-1])
-    return Unit(name=name, factor=base / size)
-
-
-def energy_unit(kwh: Iterable[float | None]) -> Unit:
-    """For values in kWh."""
-    return unit_of(kwh, ENERGY, JOULES_PER_KWH)
+    size, name = unit_of([*map(joules_of_kwh, finite(energies_kwh))], ENERGY)
+    return Unit(name=name, factor=JOULES_PER_KWH / size)
 
 
 def mass_unit(grams: Iterable[float | None]) -> Unit:
-    """For values in grams."""
-    return unit_of(grams, MASS)
+    """The one that fits the largest of these masses."""
+    size, name = unit_of(finite(grams), MASS)
+    return Unit(name=name, factor=1 / size)
+
+
+def finite(values: Iterable[float | None]) -> list[float]:
+    """Those that are known, and numbers."""
+    return [value for value in values if value is not None and math.isfinite(value)]
+
+
+def spent_kwh(epoch: Row) -> float | None:
+    """Of a row of `epochs`: what the run had taken by its end."""
+    return None if epoch["energy_total_j"] is None else kwh(epoch["energy_total_j"])
+
+
+def price_kwh(epoch: Row) -> float | None:
+    """Of a row of `marginal`: what one more percentage point took."""
+    return None if epoch["wh_per_point"] is None else kwh(epoch["wh_per_point"] * JOULES_PER_WH)
 
 
 def scaled(value: float | None, factor: float = 1.0) -> float | None:
@@ -101,6 +112,21 @@ def _cell(value: Any) -> Any:
     return int(value) if isinstance(value, bool) else value
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """Who is in a chart: for what is said beneath it, and for the chart itself."""
+
+    run_ids: list[str]
+    num_left_out: int
+    """Runs that have the figures and no place."""
+
+    @classmethod
+    def first(cls, run_ids: Iterable[str], able: Set[str]) -> Shown:
+        """Those drawn, of those that have the figures."""
+        drawn = list(dict.fromkeys(run_ids))
+        return cls(run_ids=drawn, num_left_out=len(able - {*drawn}))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
     """Rows of `leaderboard` (best first), `epochs` and `marginal` as charts draw them."""
@@ -115,17 +141,8 @@ class Sheet:
 
     @cached_property
     def contests(self) -> list[tuple[str, str]]:
-        """Contest and its name for people, the one with most runs first."""
-        counts = Counter(row["contest"] for row in self.runs)
-        datasets = {row["contest"]: legible(row["dataset"], 40) for row in self.runs}
-        named = Counter(datasets.values())
-        numbered = Counter[str]()
-        titles = []
-        for contest, _ in counts.most_common():
-            name = datasets[contest]
-            numbered[name] += 1
-            titles.append((contest, f"{name} ({numbered[name]}. split)" if named[name] > 1 else name))
-        return titles
+        """Contest and its name for people, in the order of the rows."""
+        return [(contest, legible(title, 80)) for contest, title in titles.by_contest(self.runs).items()]
 
     @cached_property
     def panels(self) -> list[tuple[int, str, Row]]:
@@ -180,8 +197,8 @@ class Sheet:
 
     @cached_property
     def energy(self) -> Unit:
-        """Of every run's whole energy, and of what its epochs added up to."""
-        return energy_unit([row["energy_kwh"] for row in self.runs])
+        """Of every run's whole energy, and of what its epochs added up to: that is known where the whole is not."""
+        return energy_unit([*(row["energy_kwh"] for row in self.runs), *map(spent_kwh, self.epochs)])
 
     @cached_property
     def mass(self) -> Unit:
@@ -189,8 +206,7 @@ class Sheet:
 
     @cached_property
     def per_point(self) -> Unit:
-        wh = [row["wh_per_point"] for row in self.marginal]
-        return energy_unit(None if value is None else value / 1000 for value in wh)
+        return energy_unit(map(price_kwh, self.marginal))
 
     # What is drawn
 
@@ -211,6 +227,7 @@ class Sheet:
                 "energy": scaled(row["energy_kwh"], self.energy.factor),
                 "kwh": scaled(row["energy_kwh"]),
                 "grams": scaled(row["co2_g"], self.mass.factor),
+                "mark": SIGNS.get(row["source"] or "", ""),
                 "g_per_kwh": scaled(row["intensity_g_per_kwh"]),
                 "pue": scaled(row["pue"]),
                 "region": legible(row["region_used"] or "unknown", 40),
@@ -228,20 +245,18 @@ class Sheet:
     def epoch_data(self) -> alt.InlineData:
         """One row per epoch drawn: validation value and loss, cumulative energy, energy per point gained."""
         factor, per_point = self.energy.factor, self.per_point.factor
-        prices = {(row["run_id"], row["epoch"]): row["wh_per_point"] for row in self.marginal}
-        rows = []
-        for row in self.drawn_epochs:
-            price = prices.get((row["run_id"], row["epoch"]))
-            rows.append(
-                (
-                    row["run_id"],
-                    row["epoch"],
-                    row["value"],
-                    row["val_loss"],
-                    None if row["energy_total_j"] is None else row["energy_total_j"] / JOULES_PER_KWH * factor,
-                    None if price is None else price / 1000 * per_point,
-                )
+        prices = {(row["run_id"], row["epoch"]): price_kwh(row) for row in self.marginal}
+        rows = (
+            (
+                row["run_id"],
+                row["epoch"],
+                row["value"],
+                row["val_loss"],
+                scaled(spent_kwh(row), factor),
+                scaled(prices.get((row["run_id"], row["epoch"])), per_point),
             )
+            for row in self.drawn_epochs
+        )
         return table(COLUMNS, rows, {"run_id"})
 
     @cached_property
@@ -299,12 +314,17 @@ class Sheet:
 def run_labels(runs: Sequence[Row]) -> dict[str, str]:
     """Run id -> "cnn, bf16 (4728)": with as much of the id as tells the runs apart."""
     ids = [row["run_id"] for row in runs]
-    digits = next((n for n in range(4, 12) if len({run_id[:n] for run_id in ids}) == len(set(ids))), 12)
+    digits = num_digits(ids)
     return {
         row["run_id"]: ", ".join(filter(None, [legible(row["model"], 24), legible(row["precision"] or "", 12)]))
         + f" ({row['run_id'][:digits]})"
         for row in runs
     }
+
+
+def num_digits(run_ids: Sequence[str]) -> int:
+    """How much of the ids tells them apart; never less than four."""
+    return next((n for n in range(4, 12) if len({run_id[:n] for run_id in run_ids}) == len(set(run_ids))), 12)
 
 
 def is_percent(run: Row) -> bool:

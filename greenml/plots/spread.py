@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from greenml.plots.sheet import Sheet, amount, inline
+from greenml.plots.sheet import Sheet, Shown, amount, inline, num_digits
 from greenml.plots.theme import HUES, INK, ON_FILL, SUBTLE, WIDTH_PX, Chart, faded, legible, pickable
 
 if TYPE_CHECKING:
@@ -18,34 +18,16 @@ if TYPE_CHECKING:
 MAX_RECIPES = 30
 ENOUGH = 3
 """Runs that make a box: of fewer only the points."""
-MAX_CELLS = 20
+MAX_MODELS = 20
 NOT_SAID = "region not said"
 
 
 def repeats(sheet: Sheet, groups: Sequence[Row]) -> Chart | None:
-    """g CO2e of each run of a recipe, and a box of three and more; `groups` are rows of `leaderboard_groups`.
+    """g CO2e of the runs of a recipe that can be compared, and a box of three and more.
 
-    None where no run's CO2e is known.
+    `groups` are rows of `leaderboard_groups`. None where of no such run the CO2e is known.
     """
-    known = {row["run_id"]: row for row in sheet.run_rows if row["grams"] is not None}
-    rows = []
-    labels = recipe_labels(groups)
-    for place, (group, label) in enumerate(zip(groups, labels, strict=True)):
-        members = [known[run_id] for run_id in group["run_ids"] if run_id in known]
-        rows += [
-            {
-                "run_id": run["run_id"],
-                "run": run["run"],
-                "recipe": f"{label}, n = {len(members)}",
-                "place": place,
-                "n": len(members),
-                "model": run["model"],
-                "grams": run["grams"],
-            }
-            for run in members
-        ]
-    kept = list(dict.fromkeys(row["recipe"] for row in rows))[:MAX_RECIPES]
-    rows = [row for row in rows if row["recipe"] in kept]
+    rows = _of_recipes(sheet, groups)
     if not rows:
         return None
     data = inline(rows)
@@ -82,6 +64,42 @@ def repeats(sheet: Sheet, groups: Sequence[Row]) -> Chart | None:
     return pickable(alt.layer(boxes, points).properties(width=WIDTH_PX - 140, height=alt.Step(26)))
 
 
+def repeated_runs(sheet: Sheet, groups: Sequence[Row]) -> Shown:
+    """Runs of the first recipes."""
+    members = {run_id for group in groups for run_id in group["run_ids"]}
+    return Shown.first((row["run_id"] for row in _of_recipes(sheet, groups)), members & _comparable(sheet).keys())
+
+
+def _of_recipes(sheet: Sheet, groups: Sequence[Row]) -> list[dict[str, Any]]:
+    comparable = _comparable(sheet)
+    found = [
+        (label, [comparable[run_id] for run_id in group["run_ids"] if run_id in comparable])
+        for label, group in zip(recipe_labels(groups), groups, strict=True)
+    ]
+    return [
+        {
+            "run_id": run["run_id"],
+            "run": run["run"],
+            "recipe": f"{label}, n = {len(members)}",
+            "place": place,
+            "n": len(members),
+            "model": run["model"],
+            "grams": run["grams"],
+        }
+        for place, (label, members) in enumerate([recipe for recipe in found if recipe[1]][:MAX_RECIPES])
+        for run in members
+    ]
+
+
+def _comparable(sheet: Sheet) -> dict[str, dict[str, Any]]:
+    """Whose CO2e says something of equal runs: not one that shared its machine, or did not come to its end."""
+    return {
+        row["run_id"]: known
+        for row, known in zip(sheet.runs, sheet.run_rows, strict=True)
+        if row["unranked"] is None and known["grams"] is not None
+    }
+
+
 def recipe_labels(groups: Sequence[Row]) -> list[str]:
     """A name for each group, no two alike: "cnn, bf16, 15 epochs"."""
     names = [
@@ -98,19 +116,16 @@ def recipe_labels(groups: Sequence[Row]) -> list[str]:
         for group in groups
     ]
     often = Counter(names)
-    digits = _digits([group["run_ids"][0] for group in groups])
+    digits = num_digits([group["run_ids"][0] for group in groups])
     return [
         f"{name} ({group['run_ids'][0][:digits]})" if often[name] > 1 else name
         for name, group in zip(names, groups, strict=True)
     ]
 
 
-def _digits(ids: list[str]) -> int:
-    return next((n for n in range(4, 12) if len({run_id[:n] for run_id in ids}) == len(set(ids))), 12)
-
-
 def heatmap(sheet: Sheet) -> Chart | None:
     """Mean g CO2e of a run by model and country, one panel a season, or else a tag. None where none is known."""
+    drawn = {*emitted_runs(sheet).run_ids}
     rows = [
         {
             "model": known["name"],
@@ -120,13 +135,11 @@ def heatmap(sheet: Sheet) -> Chart | None:
             "grams": known["grams"],
         }
         for row, known in zip(sheet.runs, sheet.run_rows, strict=True)
-        if known["grams"] is not None
+        if known["run_id"] in drawn
         for facet in facets_of(row, by_season=has_seasons(sheet))
     ]
     if not rows:
         return None
-    models = list(dict.fromkeys(row["model"] for row in rows))[:MAX_CELLS]
-    rows = [row for row in rows if row["model"] in models]
     facets = list(dict.fromkeys(row["facet"] for row in rows))
     base = alt.Chart(inline(rows)).transform_aggregate(
         mean="mean(grams)", n="count()", place="min(place)", groupby=["model", "country", "facet"]
@@ -159,6 +172,14 @@ def heatmap(sheet: Sheet) -> Chart | None:
         row=alt.Row("facet:N", title=None, header=alt.Header(labelOrient="top", labelAnchor="start"))
     )
     return several.resolve_axis(x="independent").resolve_scale(y="independent")
+
+
+def emitted_runs(sheet: Sheet) -> Shown:
+    """Runs of the first models whose CO2e is known."""
+    known = [row for row in sheet.run_rows if row["grams"] is not None]
+    models = list(dict.fromkeys(row["name"] for row in known))[:MAX_MODELS]
+    drawn = (row["run_id"] for row in known if row["name"] in models)
+    return Shown.first(drawn, {row["run_id"] for row in known})
 
 
 def has_seasons(sheet: Sheet) -> bool:

@@ -30,6 +30,8 @@ OTHERS = "#9c9c9c"
 HUES = ("#f3f7f4", "#7fcdb0")
 """From little to much, pale enough for text upon them."""
 UNKNOWN_FILL = "#d5d5d5"
+TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+"""What Unicode calls marks that turn the text behind them around. Letters that run from right to left do not."""
 
 WIDTH_PX = 560
 FADED = 0.15
@@ -108,8 +110,14 @@ def faded(opacity: float = 1.0) -> Any:
 
 
 def legible(text: object, width: int = 200) -> str:
-    """What users named, on one line, without characters that no picture can hold, cut in the middle beyond `width`."""
-    kept = "".join(c if unicodedata.category(c) not in ("Cc", "Cs") else " " for c in str(text))
+    """What users named, on one line, cut in the middle beyond `width`.
+
+    Without characters that no picture can hold, and without those that turn the direction of writing.
+    """
+    kept = "".join(
+        " " if unicodedata.category(c) in ("Cc", "Cs") or unicodedata.bidirectional(c) in TURNS else c
+        for c in str(text)
+    )
     line = " ".join(kept.split())
     return line if len(line) <= width else f"{line[: width // 2]}…{line[-(width - width // 2 - 1) :]}"
 

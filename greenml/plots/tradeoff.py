@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from greenml.plots.sheet import Sheet, amount, inline, scaled, value_axis
+from greenml.plots.sheet import Sheet, Shown, amount, inline, scaled, spent_kwh, value_axis
 from greenml.plots.theme import INK, PICKED, SUBTLE, WIDTH_PX, Chart, faded, pickable
-from greenml.units import JOULES_PER_KWH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +27,14 @@ def tradeoff(sheet: Sheet, front: Sequence[Row]) -> Chart | None:
     if not panels:
         return None
     return pickable(panels[0] if len(panels) == 1 else alt.vconcat(*panels, spacing=24))
+
+
+def ended_runs(sheet: Sheet) -> Shown:
+    """Runs whose end has a mark."""
+    panels = {number for number, _, _ in sheet.panels}
+    ends = _ends(sheet)
+    drawn = (point["run_id"] for point in ends if point["contest"] in panels)
+    return Shown.first(drawn, {point["run_id"] for point in ends})
 
 
 def _on_front(sheet: Sheet, front: Sequence[Row]) -> list[dict[str, Any]]:
@@ -57,7 +64,7 @@ def _ends(sheet: Sheet) -> list[dict[str, Any]]:
             "at": "end",
             "epoch": row["epoch"],
             "value": scaled(row["value"]),
-            "energy": scaled(row["energy_total_j"] / JOULES_PER_KWH, sheet.energy.factor),
+            "energy": scaled(spent_kwh(row), sheet.energy.factor),
         }
         for run_id, row in last.items()
         if run_id in numbers and row["value"] is not None and row["energy_total_j"] is not None

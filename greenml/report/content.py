@@ -25,7 +25,7 @@ RUNS = f"""
     from leaderboard
     join runs using (run_id)
     where {rows.OF_THESE}
-    order by contest, rank nulls last, started_at, run_id
+    order by count(*) over (partition by leaderboard.contest) desc, contest, rank nulls last, started_at, run_id
 """
 PHASES = f"""
     select
@@ -83,7 +83,7 @@ class Content:
     """Rows of the views named, of the runs that were asked for; unknown is None. Energy in kWh, CO2e in grams."""
 
     runs: list[Row]
-    """`leaderboard`, with what `runs` knows beside it, best first within a contest."""
+    """`leaderboard`, with what `runs` knows beside it: the contest with most runs first, within it the best."""
     groups: list[Row]
     """`leaderboard_groups`."""
     epochs: list[Row]

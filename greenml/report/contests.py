@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from greenml.report import tables
+from greenml.titles import titles_of
 from greenml.units import MASS, format_mass
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ def leaders(runs: Sequence[Row], most_g: float) -> list[Table]:
 def fronts(content: Content) -> list[Table]:
     """The front over every (run, epoch), each point with the run that it is of."""
     runs = {run["run_id"]: run for run in content.runs}
+    order = list(dict.fromkeys(run["contest"] for run in content.runs))
     points = [runs[point["run_id"]] | point for point in content.front]
+    points.sort(key=lambda point: order.index(point["contest"]))
     return [front(f"front-{i}", title, group) for i, title, group in each(points)]
 
 
@@ -51,5 +54,5 @@ def front(name: str, title: str, points: Sequence[Row]) -> Table:
 def each(rows: Sequence[Row]) -> Iterator[tuple[int, str, list[Row]]]:
     """Rows in the order of contests -> number, title and rows of each."""
     groups = [list(group) for _, group in itertools.groupby(rows, lambda row: row["contest"])]
-    titles = tables.titles_of([group[0] for group in groups])
+    titles = titles_of([group[0] for group in groups])
     return ((i, title, group) for i, (title, group) in enumerate(zip(titles, groups, strict=True), start=1))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from greenml import grid, plots
-from greenml.console import counted
+from greenml.console import SOURCES, counted
 from greenml.units import format_energy, joules_of_kwh
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ELSEWHERE = ["NOR", "SWE", "FRA", "BRA", "CAN", "GBR", "DEU", "USA", "JPN", "CHN", "AUS", "IND", "ZAF", "POL", "IDN"]
 """Large grids of every continent, from clean to dirty, for a run to be imagined in."""
+FIRST_RUNS = f"the first {plots.MAX_RUNS}"
+MARKED = f" Of more than {plots.MAX_MARKED} runs on one data set, rings and diamonds are those of the picked run."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ def figures(content: Content) -> list[Figure]:
             _leaderboard(sheet),
             _tradeoff(sheet, content),
             _learning(sheet, content),
-            _marginal(sheet, content),
+            _marginal(sheet),
             _parts(sheet, content),
             _repeats(sheet, content),
             _heatmap(sheet),
@@ -70,94 +72,88 @@ def figures(content: Content) -> list[Figure]:
 
 
 def _leaderboard(sheet: plots.Sheet) -> Figure:
-    reached = [row for row in sheet.runs if row["accuracy"] is not None]
+    shown = plots.ranked_runs(sheet)
     return _figure(
         "leaderboard",
         "What each run reached for its energy",
         plots.ranking(sheet),
         "Test accuracy in percentage points per kWh of the whole run, set-up and test included, and the accuracy "
-        f"itself. {_of(reached, sheet)} {_known(reached)}"
-        + (f" Only the first {plots.MAX_BARS} of a data set are drawn." if len(reached) > plots.MAX_BARS else "")
-        + _panels(sheet),
+        f"itself. {_of(shown, sheet, f'the first {plots.MAX_BARS} of a data set')} {_signs(sheet)}{_panels(sheet)}",
         without="No run has a test accuracy yet.",
     )
 
 
 def _tradeoff(sheet: plots.Sheet, content: Content) -> Figure:
-    ended = {row["run_id"] for row in content.epochs if row["value"] is not None and row["energy_total_j"] is not None}
-    drawn = [row for row in sheet.runs if row["run_id"] in ended]
     return _figure(
         "tradeoff",
         "Accuracy against energy",
         plots.tradeoff(sheet, content.front),
         "Validation accuracy against the energy from the start of the run up to that epoch, without the test. Large "
         "marks: where runs ended. Small marks and the broken line: the front, epochs that no other epoch of any run "
-        f"beats in both. {_of(drawn, sheet)} {_known(drawn)}{_panels(sheet)}",
+        f"beats in both. {_of(plots.ended_runs(sheet), sheet)}{_panels(sheet)}",
         without="No epoch has both a figure on validation and a known energy.",
     )
 
 
 def _learning(sheet: plots.Sheet, content: Content) -> Figure:
-    validated = {row["run_id"] for row in content.epochs if row["value"] is not None}
-    drawn = [row for row in sheet.runs if row["run_id"] in validated]
+    shown = plots.learned_runs(sheet)
     return _figure(
         "learning",
         "How the runs learned",
         plots.learning(sheet, content.optimal),
         "Validation by epoch and by the energy up to that epoch, and validation loss. In hindsight: rings stand at "
         "the first epoch within one percentage point of the run's best, diamonds at the knee, where accuracy stands "
-        f"highest above the straight line from its first epoch to its last. {_of(drawn, sheet)} {_known(drawn)}"
-        + (" Rings and diamonds are those of the picked run." if len(drawn) > plots.MAX_MARKED else "")
-        + _thinned(sheet, drawn)
+        f"highest above the straight line from its first epoch to its last. {_of(shown, sheet, FIRST_RUNS)}"
+        + (MARKED if len(shown.run_ids) > plots.MAX_MARKED else "")
+        + _thinned(sheet)
         + _panels(sheet),
         without="No epoch has a figure on validation.",
     )
 
 
-def _marginal(sheet: plots.Sheet, content: Content) -> Figure:
-    gained = {row["run_id"] for row in content.marginal if row["wh_per_point"] is not None}
-    drawn = [row for row in sheet.runs if row["run_id"] in gained]
+def _marginal(sheet: plots.Sheet) -> Figure:
     return _figure(
         "marginal",
         "What one more percentage point cost",
         plots.marginal(sheet),
         "Energy of an epoch divided by the percentage points of validation accuracy by which it beat all epochs "
-        f"before. An epoch that gained nothing has no price and no point. {_of(drawn, sheet)} {_known(drawn)}",
+        "before. An epoch that gained nothing has no price and no point. "
+        f"{_of(plots.priced_runs(sheet), sheet, FIRST_RUNS)}{_thinned(sheet)}",
         without="No epoch with a known energy gained validation accuracy.",
     )
 
 
 def _parts(sheet: plots.Sheet, content: Content) -> Figure:
-    known = set(plots.known_runs(sheet, content.phases))
-    drawn = [row for row in sheet.runs if row["run_id"] in known]
-    first = f" The first {plots.MAX_STACKS} are drawn." if len(drawn) > plots.MAX_STACKS else ""
+    shown = plots.stacked_runs(sheet, content.phases)
     return _figure(
         "parts",
         "Where the energy went",
         plots.parts(sheet, content.phases),
-        f"Left: energy by phase of the run. Right: which component used it. {_of(drawn, sheet)} {_known(drawn)}{first}"
-        " Runs of which a part is unknown are left out.",
+        "Left: energy by phase of the run. Right: which component used it. Runs of which a part is unknown are left "
+        f"out. {_of(shown, sheet, f'the first {plots.MAX_STACKS}')}",
         without="Of no run the energy of every phase is known.",
     )
 
 
 def _repeats(sheet: plots.Sheet, content: Content) -> Figure:
-    known = [row for row in sheet.runs if row["co2_g"] is not None]
+    shown = plots.repeated_runs(sheet, content.groups)
     return _figure(
         "repeats",
         "How far equal runs lie apart",
         plots.repeats(sheet, content.groups),
         "CO2e of each run of a recipe (one config, any seed). Three runs and more have a box: the middle half, the "
-        f"median and, as whiskers, the least and the most. {_of(known, sheet)} {_known(known)}",
-        without="Of no run the CO2e is known.",
+        "median and, as whiskers, the least and the most. Runs that cannot be compared are left out: those that did "
+        "not end, shared the machine, or have another reason not to be ranked. "
+        f"{_of(shown, sheet, f'those of the first {plots.MAX_RECIPES} recipes', others='left out')}",
+        without="Of no run that can be compared the CO2e is known.",
     )
 
 
 def _heatmap(sheet: plots.Sheet) -> Figure:
-    known = [row for row in sheet.runs if row["co2_g"] is not None]
+    shown = plots.emitted_runs(sheet)
     if plots.has_seasons(sheet):
         title = "CO2e by model, country and season"
-    elif any(row["tags"] for row in known):
+    elif any(row["tags"] for row in _rows(shown, sheet)):
         title = "CO2e by model, country and tag"
     else:
         title = "CO2e by model and country"
@@ -166,12 +162,15 @@ def _heatmap(sheet: plots.Sheet) -> Figure:
         title,
         plots.heatmap(sheet),
         f"Mean CO2e of a run, in {sheet.mass.name}, with the number of runs where it is more than one. Runs differ in "
-        f"epochs and settings, too: a cell says what was emitted, not why. {_of(known, sheet)} {_known(known)}",
+        "epochs and settings, too: a cell says what was emitted, not why. "
+        f"{_of(shown, sheet, f'those of the first {plots.MAX_MODELS} models')}",
         without="Of no run the CO2e is known.",
     )
 
 
 def _savings(content: Content) -> Figure:
+    pairs = plots.paired(content.savings)
+    lacking = len(content.savings) - len(pairs)
     return _figure(
         "savings",
         "What one change saved",
@@ -179,8 +178,11 @@ def _savings(content: Content) -> Figure:
         "Recipes that differ in the one key named, over the seeds that both ran under (n). Energy of the new one as a "
         "share of the old one's, and the difference in validation accuracy in percentage points; bars are one standard "
         "deviation over the pairs, and one pair has none."
-        + (f" The first {plots.MAX_PAIRS} are drawn." if len(content.savings) > plots.MAX_PAIRS else ""),
-        without="No two recipes differ in one key alone.",
+        + (f" The first {plots.MAX_PAIRS} of {len(pairs)} are drawn." if len(pairs) > plots.MAX_PAIRS else "")
+        + (f" {lacking} more lack the energy." if lacking else ""),
+        without="Of no two recipes that differ in one key alone the energy is known."
+        if lacking
+        else "No two recipes differ in one key alone.",
     )
 
 
@@ -208,23 +210,32 @@ def _break_even(content: Content) -> Figure:
 def _timeline(sheet: plots.Sheet, content: Content) -> Figure:
     years = sorted({str(row["intensity_year"]) for row in sheet.runs if row["intensity_year"]})
     said = f" (of {', '.join(years)})" if years else ""
+    own = sum(row["intensity_level"] == "file" for row in sheet.runs)
+    speeds = images_per_s(content)
+    slower = any(row["segment"] for row in content.epochs)
     return _figure(
         "timeline",
         "Intensity of the grid and speed of training",
-        plots.timeline(sheet, images_per_s(content)),
+        plots.timeline(sheet, speeds),
         f"Each run at the time it started. The intensities are yearly averages{said}: they show where a run was, not "
-        "the hour it ran at, so that no time of day looks cleaner here than another. Speed is images learned from per "
-        f"second of training. {counted(len(sheet.runs), 'run')}.",
+        "the hour it ran at, so that no time of day looks cleaner here than another. "
+        + (f"{counted(own, 'run')} came with a figure of {'its' if own == 1 else 'their'} own instead. " if own else "")
+        + "Speed is training images of finished epochs per second of training"
+        + (", and lower where a resumed run had to train an epoch again" if slower else "")
+        + f". {counted(len(sheet.runs), 'run')}."
+        + (f" The speed of {len(sheet.runs) - len(speeds)} is unknown." if len(speeds) < len(sheet.runs) else ""),
         without="No run has begun.",
     )
 
 
 def _map(sheet: plots.Sheet, countries: Sequence[grid.Country]) -> Figure:
     of = {country.name: country for country in countries}
+    # A factor that came in a file may lie in any place, and in none.
     ran = Counter(row["country"] for row in sheet.runs if row["country"])
     places = ", ".join(f"{name} ({counted(number, 'run')})" for name, number in ran.most_common(8))
     small = [name for name in ran if name in of and of[name].numeric not in plots.drawn_ids()]
-    lost = len(sheet.runs) - sum(ran.values())
+    average = sum(row["intensity_level"] == "world" for row in sheet.runs)
+    placeless = sum(row["intensity_level"] != "world" and not row["country"] for row in sheet.runs)
     return _figure(
         "map",
         "Carbon intensity of electricity",
@@ -232,7 +243,12 @@ def _map(sheet: plots.Sheet, countries: Sequence[grid.Country]) -> Figure:
         f"Yearly averages of {len(countries)} countries: {countries[0].source}. "
         + (f"Outlined, where runs were: {places}. " if ran else "")
         + (f"Too small to be drawn: {', '.join(small)}. " if small else "")
-        + (f"{counted(lost, 'run')} without a region count with the world average. " if lost else "")
+        + (
+            f"Reckoned with the world average, without a factor of a place: {counted(average, 'run')}. "
+            if average
+            else ""
+        )
+        + (f"With another factor, and no country on record: {counted(placeless, 'run')}. " if placeless else "")
         + "Shapes: Natural Earth.",
     )
 
@@ -242,14 +258,13 @@ def _elsewhere(sheet: plots.Sheet, countries: Sequence[grid.Country]) -> Figure:
     world = grid.world()
     places = [by_code[code] for code in ELSEWHERE if code in by_code]
     factors = [{"name": place.name, "g_per_kwh": place.g_per_kwh} for place in places]
-    known = [row for row in sheet.runs if row["energy_kwh"] is not None]
     return _figure(
         "elsewhere",
         "The same run elsewhere",
         plots.elsewhere(sheet, [*factors, {"name": world.region, "g_per_kwh": world.g_per_kwh}]),
         "CO2e of one run's energy with the grids of other places: energy x PUE x yearly average. The first run of the "
-        "leaderboard, or the one that is picked. Hardware and PUE are taken as they were. "
-        f"{_known(known[:1])} Factors: {places[0].source}; world: {world.source.partition(',')[0]}.",
+        "leaderboard whose energy is known, or the one that is picked. Hardware and PUE are taken as they were. "
+        f"{_signs(sheet)}Factors: {places[0].source}; world: {world.source.partition(',')[0]}.",
         without="Of no run the whole energy is known.",
     )
 
@@ -261,10 +276,24 @@ def _figure(name: str, title: str, chart: Any, caption: str, *, without: str = "
     return Figure(name=name, title=title, caption=without if chart is None else " ".join(caption.split()), chart=chart)
 
 
-def _of(drawn: Sequence[Mapping[str, Any]], sheet: plots.Sheet) -> str:
-    """How many runs a chart is made of, and how many could not be drawn."""
-    missing = len(sheet.runs) - len(drawn)
-    return f"{counted(len(drawn), 'run')}" + (f", {missing} more lack the figures." if missing else ".")
+def _of(shown: plots.Shown, sheet: plots.Sheet, most: str = "", *, others: str = "without the figures") -> str:
+    """How many runs a chart is made of and how their energy is known, and how many could not be drawn.
+
+    `most` says which are drawn of too many; without it a chart has room for all that have a panel. `others` is what the
+    runs are that it does not ask for.
+    """
+    number = len(shown.run_ids)
+    able = number + shown.num_left_out
+    missing = len(sheet.runs) - able
+    runs = f"{number} of {counted(able, 'run')}" if shown.num_left_out else counted(number, "run")
+    runs += f": {most}" if shown.num_left_out and most else ""
+    runs += f"; {missing} more {others}" if missing else ""
+    return f"{runs}. {_known(_rows(shown, sheet))}"
+
+
+def _rows(shown: plots.Shown, sheet: plots.Sheet) -> list[Mapping[str, Any]]:
+    run_ids = {*shown.run_ids}
+    return [row for row in sheet.runs if row["run_id"] in run_ids]
 
 
 def _known(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -278,24 +307,33 @@ def _known(runs: Sequence[Mapping[str, Any]]) -> str:
     return f"Energy {', '.join(each)}."
 
 
+def _signs(sheet: plots.Sheet) -> str:
+    """What the signs before figures mean; of what is unknown there is no figure."""
+    there = {row["source"] for row in sheet.runs if row["energy_kwh"] is not None}
+    return "".join(f"{legend}. " for source, (_, legend) in SOURCES.items() if source in there)
+
+
 def _panels(sheet: plots.Sheet) -> str:
     """Runs of different data sets are not compared."""
     left_out = len(sheet.contests) - len(sheet.panels)
     if left_out:
-        return f" One panel for each data set and split; {left_out} more are left out."
+        return f" One panel for each data set and split; {left_out} more left out."
     return " One panel for each data set and split." if len(sheet.panels) > 1 else ""
 
 
-def _thinned(sheet: plots.Sheet, drawn: Sequence[Mapping[str, Any]]) -> str:
-    runs = f" The first {plots.MAX_RUNS} runs are drawn." if len(drawn) > plots.MAX_RUNS else ""
-    epochs = " Of long runs every n-th epoch is drawn." if sheet.is_thinned else ""
-    return runs + epochs
+def _thinned(sheet: plots.Sheet) -> str:
+    return " Of long runs every n-th epoch is drawn." if sheet.is_thinned else ""
 
 
-def images_per_s(content: Content) -> dict[str, float | None]:
-    """Run id -> images learned from per second of its phases named `train`."""
+def images_per_s(content: Content) -> dict[str, float]:
+    """Run id -> images of its epochs per second of its phases named `train`; without runs of which one is unknown."""
     seconds = {row["run_id"]: row["duration_s"] for row in content.phases if row["name"] == "train"}
     images = Counter[str]()
     for row in content.epochs:
         images[row["run_id"]] += row["num_samples"] or 0
-    return {run_id: images[run_id] / seconds[run_id] for run_id in images if seconds.get(run_id) and images[run_id]}
+    gaps = {row["run_id"] for row in content.epochs if row["num_samples"] is None}
+    return {
+        run_id: number / seconds[run_id]
+        for run_id, number in images.items()
+        if number and seconds.get(run_id) and run_id not in gaps
+    }

@@ -53,6 +53,9 @@
     picked = run;
     all("tr[aria-current]").forEach((row) => row.removeAttribute("aria-current"));
     rowsOf(run).forEach((row) => row.setAttribute("aria-current", "true"));
+    all("button.run").forEach((button) => {
+      button.setAttribute("aria-pressed", String(button.closest("tr").dataset.run === run));
+    });
     views.forEach((view) => view.signal("picked", run).runAsync());
     chip.replaceChildren();
     if (run !== null) {
@@ -69,12 +72,6 @@
   all("tr[data-run]").forEach((row) => {
     row.addEventListener("click", () => {
       if (!String(getSelection())) toggle(row.dataset.run); // not where text was marked
-    });
-    row.addEventListener("keydown", (event) => {
-      if (event.target === row && (event.key === "Enter" || event.key === " ")) {
-        event.preventDefault();
-        toggle(row.dataset.run);
-      }
     });
   });
   document.addEventListener("keydown", (event) => {
@@ -117,29 +114,43 @@
   // Views are drawn as wide as the page is here; those side by side stay as they are, and are scrolled.
   const AXIS = 76;
 
+  const widthOf = (spec) => spec.width ?? spec.vconcat[0].width;
+  const hasWidth = (spec) => typeof spec.width === "number";
+
+  // What tells two data sets apart has a line of its own.
+  const lined = (title, limit) => ({ text: title.split(/ (?=\()/), limit });
+
   function fitted(spec, width) {
-    if (spec.vconcat) return { ...spec, vconcat: spec.vconcat.map((part) => narrowed(part, width - AXIS)) };
-    if (typeof spec.width !== "number") return null;
-    return { ...spec, width, autosize: { type: "fit-x", contains: "padding" } };
+    if (spec.vconcat?.every(hasWidth)) {
+      const room = width - AXIS;
+      const narrowed = (part) => ({ ...part, width: room, title: part.title && lined(part.title, room) });
+      return { ...spec, vconcat: spec.vconcat.map(narrowed) };
+    }
+    return hasWidth(spec) ? { ...spec, width, autosize: { type: "fit-x", contains: "padding" } } : null;
   }
 
-  const narrowed = (spec, width) => (typeof spec.width === "number" ? { ...spec, width } : spec);
+  // Legends were given as many columns as there is room for where a chart has its own width.
+  function withLegends(spec, share) {
+    return JSON.parse(JSON.stringify(spec), (key, value) =>
+      key === "legend" && value?.columns
+        ? { ...value, columns: Math.max(1, Math.floor(value.columns * Math.min(1, share))) }
+        : value
+    );
+  }
+
+  const LEAST = 80; // beside long names: a plot that is narrower shows nothing, and is scrolled instead
 
   async function draw(place) {
     const spec = specs[place.dataset.figure];
     const fits = fitted(spec, place.clientWidth);
-    place.classList.toggle("fits", fits !== null);
-    const shown = { ...(fits ?? spec), datasets: datasetsOf(spec) };
-    const legend = { ...config.legend, columns: Math.max(1, Math.floor(place.clientWidth / 170)) };
-    const { view } = await vegaEmbed(place, shown, {
-      mode: "vega-lite",
-      renderer: "svg",
-      actions: false,
-      defaultStyle: false,
-      ast: true, // expressions are read, not compiled: the page allows no script but its own
-      config: { ...config, legend, background: "transparent" },
-      logLevel: 1, // errors: a line that waits for a run to be picked has no extent yet, and that is no matter
-    });
+    let view = await embed(place, fits ? withLegends(fits, place.clientWidth / widthOf(spec)) : spec);
+    let isFitted = fits !== null;
+    if (hasWidth(spec) && view.width() < LEAST) {
+      view.finalize();
+      view = await embed(place, spec);
+      isFitted = false;
+    }
+    place.classList.toggle("fits", isFitted);
     if (spec.params?.some((param) => param.name === "picked")) {
       views.push(view);
       if (picked !== null) await view.signal("picked", picked).runAsync();
@@ -151,6 +162,20 @@
     offer(place, view);
   }
 
+  async function embed(place, spec) {
+    const legend = { ...config.legend, columns: Math.max(1, Math.floor(place.clientWidth / 170)) };
+    const { view } = await vegaEmbed(place, { ...spec, datasets: datasetsOf(spec) }, {
+      mode: "vega-lite",
+      renderer: "svg",
+      actions: false,
+      defaultStyle: false,
+      ast: true, // expressions are read, not compiled: the page allows no script but its own
+      config: { ...config, legend, background: "transparent" },
+      logLevel: 1, // errors: a line that waits for a run to be picked has no extent yet, and that is no matter
+    });
+    return view;
+  }
+
   function offer(place, view) {
     const buttons = ["svg", "png"].map((kind) => {
       const button = Object.assign(document.createElement("button"), {
@@ -159,7 +184,10 @@
         title: `Save this chart as ${kind.toUpperCase()}`,
       });
       button.addEventListener("click", async () => {
-        const href = await view.toImageURL(kind, 2);
+        // On white: letters are dark, and where the file is looked at may be dark, too.
+        const ground = view.background();
+        const href = await view.background("white").toImageURL(kind, 2);
+        await view.background(ground).runAsync();
         Object.assign(document.createElement("a"), { href, download: `${place.dataset.figure}.${kind}` }).click();
       });
       return button;

@@ -168,7 +168,7 @@ def contests(db: Store, run_ids: Sequence[str]) -> list[Row]:
         select bests.*, taken.* exclude (contest)
         from bests
         left join taken using (contest)
-        order by first_dataset, contest
+        order by num_runs desc, contest
     """
     return db.rows(sql, [list(run_ids)])
 

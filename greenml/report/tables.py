@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from greenml.console import FRONT, SOURCES, SPREAD, UNKNOWN, figure, local, percentage
+from greenml.titles import titles_of
 from greenml.units import ENERGY, MASS, format_duration, kwh, unit_of
 
 if TYPE_CHECKING:
@@ -242,24 +243,6 @@ def leaderboards(content: Content) -> list[Table]:
         leaderboard(f"leaderboard-{i}", title, rows)
         for i, (title, rows) in enumerate(zip(titles, contests, strict=True), 1)
     ]
-
-
-def titles_of(firsts: Sequence[Row]) -> list[str]:
-    """The data set of each contest; what tells two on one data set apart, where there are two."""
-    titles = [title_of(row) for row in firsts]
-    return [
-        title
-        if titles.count(title) == 1
-        else f"{title} (data {(row['data_hash'] or 'not given')[:6]}, split {(row['split_hash'] or 'not given')[:6]})"
-        for title, row in zip(titles, firsts, strict=True)
-    ]
-
-
-def title_of(row: Row) -> str:
-    better = "less" if row["goal"] == "min" else "more"
-    judged = "" if row["metric"] == "accuracy" else f", by {row['metric']}: {better} is better"
-    scope = ", metered as the share of its processes" if row["scope"] == "process" else ""
-    return f"{row['dataset']}{judged}{scope}"
 
 
 def leaderboard(name: str, title: str, rows: Sequence[Row]) -> Table:
