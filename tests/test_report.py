@@ -195,7 +195,11 @@ def test_latex_has_the_leaderboard_the_front_and_the_leaders(db: Store, greenml:
     for begin in re.findall(r"\\begin\{(\w+)\}", out):
         assert out.count(rf"\begin{{{begin}}}") == out.count(rf"\end{{{begin}}}") == 3
     captions = re.findall(r"\\caption\{(.*)\}", out)
-    assert captions == ["digits", "The front of digits", "digits: at most 500 mg CO2e"]
+    assert captions == [
+        "Leaderboard of digits",
+        "The front of digits",
+        "Low-carbon leaders of digits: at most 500 mg CO2e",
+    ]
     board, front, leaders = (
         [re.split(r"(?<!\\) & ", line.removesuffix(r" \\")) for line in part.splitlines() if line.endswith(r"\\")]
         for part in out.split(r"\begin{table}")[1:]
@@ -216,7 +220,7 @@ def test_a_long_table_has_a_float_for_each_page(db: Store, greenml: Greenml, mon
     whole = greenml("report", "--latex")[1]
     monkeypatch.setattr(latex, "LINES_A_PAGE", 3)
     _, out, _ = greenml("report", "--latex")
-    assert re.findall(r"\\caption\{(.*)\}", out)[:2] == ["digits", "digits (continued)"]
+    assert re.findall(r"\\caption\{(.*)\}", out)[:2] == ["Leaderboard of digits", "Leaderboard of digits (continued)"]
     lines, whole_lines = ([line for line in text.splitlines() if line.endswith(r"\\")] for text in (out, whole))
     assert list(dict.fromkeys(lines)) == list(dict.fromkeys(whole_lines))
     assert len(set(re.findall(r"\\label.*", out))) == out.count(r"\label")
