@@ -25,6 +25,7 @@ from greenml.cli.options import (
     StoreOption,
     TagOption,
     chosen,
+    flag,
 )
 from greenml.cli.portrait import everything, everything_of
 from greenml.cli.recommend import quantity
@@ -81,12 +82,12 @@ def report(
     json: JsonOption = False,
     output: Annotated[
         Path | None,
-        typer.Option(
+        flag(
             "--output",
             "-o",
             metavar="FILE",
             help="Where the page, or the text, goes.",
-            show_default="report.html beside the store; stdout",
+            default="report.html beside the store; stdout",
         ),
     ] = None,
     low_carbon: Annotated[
@@ -100,17 +101,17 @@ def report(
     all_runs: Annotated[bool, typer.Option("--all", help="Also runs that still run, crashed or failed.")] = False,
     limit: Annotated[
         int | None,
-        typer.Option(
+        flag(
             "--limit",
             min=1,
             metavar="N",
             help="The best N runs.",
-            show_default=f"{PAGE_LIMIT} in pages, tables and charts; all as rows",
+            default=f"{PAGE_LIMIT} in pages, tables and charts; all as rows",
         ),
     ] = None,
     store: StoreOption = None,
 ) -> None:
-    """Hand over what the runs came to: a page, charts, tables, rows, a model card."""
+    """Hand over what the runs came to, as a page, charts or tables."""
     from greenml.store import Store, resolve_path
 
     db = Store(resolve_path(store))
