@@ -16,7 +16,7 @@ import bench_store
 import pytest
 from conftest import STARTED_AT, make_end, make_metric, make_phase, make_run, record
 from huggingface_hub import ModelCard
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -160,6 +160,8 @@ def test_what_people_named_is_shown_and_never_obeyed(db: Store, greenml: Greenml
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=30), min_size=2, max_size=3))
+@example(["", "__0__"])
+@example(["a__b", "a_b_"])
 def test_a_table_shows_any_text_as_it_is(texts: list[str]) -> None:
     [[heads, line]] = cells(markdown.grid(["x"] * len(texts), [texts], [False] * len(texts)))
     assert heads == ["x"] * len(texts)
