@@ -1,4 +1,4 @@
-"""How fast the store is: views warm, `board` cold, epochs written by one and by eight processes.
+"""How fast the store is: views warm, `board` and `report` cold, epochs written by one and by eight processes.
 
 `greenml.store` alone opens DuckDB, this file apart: it fills a store with a million epochs at once.
 """
@@ -121,16 +121,25 @@ def bench_views(path: Path, *, n: int = 9) -> list[Figure]:
 
 def bench_board(path: Path, *, n: int = 9) -> list[Figure]:
     """`greenml board`, `recommend` and `--help` as processes."""
-
-    def run(*arguments: str) -> None:
-        command = [sys.executable, "-m", "greenml", *arguments]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
     return [
         timed("greenml board, cold", lambda: run("board", "--store", str(path)), n),
         timed("greenml recommend, cold", lambda: run("recommend", "--store", str(path)), n),
         timed("greenml --help, cold", lambda: run("--help"), n),
     ]
+
+
+def bench_report(folder: Path, *, n: int = 9) -> list[Figure]:
+    """`greenml report` as a process, of 100 runs of 100 epochs, and how large its page is."""
+    path, page = folder / "report.duckdb", folder / "report.html"
+    fill(path, num_runs=100)
+    took = timed("greenml report of 100 runs, cold", lambda: run("report", "--store", str(path), "-o", str(page)), n)
+    return [took, Figure("its page", f"{page.stat().st_size / 1e6:.2f} MB", 1, "may have 2.5 MB")]
+
+
+def run(*arguments: str) -> None:
+    """greenml as a process, unheard."""
+    command = [sys.executable, "-m", "greenml", *arguments]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def write_epochs(path: Path, run_id: str, num_epochs: int | str) -> list[float]:
@@ -177,4 +186,4 @@ def bench(folder: Path) -> list[Figure]:
     """All of it, in a folder that may be filled."""
     path = folder / "million.duckdb"
     fill(path)
-    return [*bench_views(path), *bench_board(path), *bench_writes(folder / "writes.duckdb")]
+    return [*bench_views(path), *bench_board(path), *bench_report(folder), *bench_writes(folder / "writes.duckdb")]

@@ -67,6 +67,8 @@ def test_help_shows_the_commands_in_order_and_the_first_steps() -> None:
     ]
     assert commands[:5] == ["train", "board", "recommend", "report", "track"]
     assert {"doctor", "estimate", "import", "runs"} <= set(commands)
+    for whole in ("Say which model to run, for how many epochs, and why.", "as a page, charts or tables."):
+        assert whole in done.stdout
     assert "greenml train cnn --dataset digits" in done.stdout
     assert run().stdout == done.stdout
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import string
+import subprocess
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,11 @@ import bench_store
 import pytest
 from conftest import STARTED_AT, make_end, make_metric, make_phase, make_run, record
 from huggingface_hub import ModelCard
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from greenml import console
+from greenml import console, grid
 from greenml.cli import afterwards
 from greenml.cli.portrait import everything, everything_of
 from greenml.report import latex, markdown, rows
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 A, B, C, D, E = (letter * 12 for letter in "abcde")
 NASTY = 'a|b `c` <script>alert("x")</script> \\n \N{SEEDLING} 50 % & $x_1$ ~#^{} [l](http://u) *bold*\nsecond line'
+LONG = "a" * 300
+"""Longer than any file system lets a name be."""
 MD = MarkdownIt("commonmark").enable("table")
 
 
@@ -164,19 +167,23 @@ def test_tracked_runs_without_accuracy_have_a_table_of_their_own(db: Store, gree
 
 def test_what_people_named_is_shown_and_never_obeyed(db: Store, greenml: Greenml) -> None:
     fill(db)
-    record(db, "f" * 12, [0.97], [100.0], name=NASTY, model="m|`<b>`", started_at=STARTED_AT + timedelta(hours=10))
+    model = f"m|`<b>`\n\n<script>\n# {NASTY}"
+    record(db, "f" * 12, [0.97], [100.0], name=NASTY, model=model, started_at=STARTED_AT + timedelta(hours=10))
     for arguments in (["--md"], ["--model-card", "f"]):
         _, out, _ = greenml("report", *arguments)
         rendered = MD.render(out.partition("---\n\n")[2] or out)
         assert "<script" not in rendered
         assert "<b>" not in rendered
         assert "href" not in rendered
+        assert rendered.count("<h1>") == 1
     board = cells(greenml("report", "--md")[1])[0]
     assert console.clean(NASTY) in board[1]
     assert {len(line) for line in board} == {len(board[0])}
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=30), min_size=2, max_size=3))
+@example(["", "__0__"])
+@example(["a__b", "a_b_"])
 def test_a_table_shows_any_text_as_it_is(texts: list[str]) -> None:
     [[heads, line]] = cells(markdown.grid(["x"] * len(texts), [texts], [False] * len(texts)))
     assert heads == ["x"] * len(texts)
@@ -212,7 +219,11 @@ def test_latex_has_the_leaderboard_the_front_and_the_leaders(db: Store, greenml:
     for begin in re.findall(r"\\begin\{(\w+)\}", out):
         assert out.count(rf"\begin{{{begin}}}") == out.count(rf"\end{{{begin}}}") == 3
     captions = re.findall(r"\\caption\{(.*)\}", out)
-    assert captions == ["digits", "The front of digits", "digits: at most 500 mg CO2e"]
+    assert captions == [
+        "Leaderboard of digits",
+        "The front of digits",
+        "Low-carbon leaders of digits: at most 500 mg CO2e",
+    ]
     board, front, leaders = (
         [re.split(r"(?<!\\) & ", line.removesuffix(r" \\")) for line in part.splitlines() if line.endswith(r"\\")]
         for part in out.split(r"\begin{table}")[1:]
@@ -233,7 +244,7 @@ def test_a_long_table_has_a_float_for_each_page(db: Store, greenml: Greenml, mon
     whole = greenml("report", "--latex")[1]
     monkeypatch.setattr(latex, "LINES_A_PAGE", 3)
     _, out, _ = greenml("report", "--latex")
-    assert re.findall(r"\\caption\{(.*)\}", out)[:2] == ["digits", "digits (continued)"]
+    assert re.findall(r"\\caption\{(.*)\}", out)[:2] == ["Leaderboard of digits", "Leaderboard of digits (continued)"]
     lines, whole_lines = ([line for line in text.splitlines() if line.endswith(r"\\")] for text in (out, whole))
     assert list(dict.fromkeys(lines)) == list(dict.fromkeys(whole_lines))
     assert len(set(re.findall(r"\\label.*", out))) == out.count(r"\label")
@@ -299,6 +310,25 @@ def test_a_model_card_of_unknown_energy_names_no_grams(db: Store, greenml: Green
     assert "This run is not ranked: energy partly unknown." in out
 
 
+@pytest.mark.parametrize(
+    ("asked", "where", "caveat"),
+    [
+        (None, "unknown", "No region was given: the factor is the average of the world."),
+        ("AQ", "AQ", "Nobody publishes a factor of AQ: the factor is the average of the world."),
+    ],
+)
+def test_a_model_card_tells_no_region_from_one_without_a_factor(
+    db: Store, greenml: Greenml, asked: str | None, where: str, caveat: str
+) -> None:
+    record(db, A, [0.9], [100.0], intensity=grid.resolve(asked))
+    assert everything(db, A)["intensity_level"] == "world"
+    _, out, _ = greenml("report", "--model-card", A)
+    assert f"- {caveat}\n" in out
+    assert f"| Where were the computations done? | {where} |" in out
+    location = ModelCard(out).data.to_dict()["co2_eq_emissions"].get("geographical_location")
+    assert location == asked
+
+
 # Rows
 
 
@@ -309,7 +339,7 @@ def test_csv_and_parquet_hold_the_views(db: Store, greenml: Greenml, tmp_path: P
     folder = tmp_path / "new" / "rows"
     code, out, err = greenml("report", "--csv", str(folder), "--parquet", str(folder), "--all")
     assert (code, out) == (0, "")
-    assert [line.rpartition(":")[0] for line in err.splitlines()] == [str(folder)] * 2 or "9 files" in err
+    assert [line.rpartition(",")[0] for line in err.splitlines()] == [f"{folder}: {len(rows.VIEWS)} files"] * 2
     names = set(rows.VIEWS)
     assert {file.name for file in folder.iterdir()} == {
         f"{name}.{kind}" for name in names for kind in ("csv", "parquet")
@@ -420,6 +450,15 @@ def test_three_hundred_runs_and_the_best_of_them(db: Store, greenml: Greenml, tm
         (["--md", "-o", "file/below"], 3, "file/below cannot be written: ", "another place"),
         (["--low-carbon", "20g"], 2, "--low-carbon is a table of --md and --latex", "recommend --low-carbon 20g"),
         (["--md", "--low-carbon", "20"], 2, "--low-carbon: `20` has no unit", "--low-carbon 20g"),
+        (["--md", "-o", LONG], 3, f"{LONG} cannot be written: File name too long", "another place"),
+        (
+            ["--html", "-o", f"{LONG}/x.html"],
+            3,
+            f"{LONG}/x.html cannot be written: File name too long",
+            "another place",
+        ),
+        (["--png", LONG], 3, f"{LONG} cannot be written: File name too long", "another place"),
+        (["--parquet", LONG], 3, f"{LONG} cannot be written: File name too long", "another place"),
         (["--model-card", "zz"], 2, "no run starts with `zz`", "greenml runs list"),
         (["--compare", "a", "zz"], 2, "no run starts with `zz`", "greenml runs list"),
         (["--model-card", "a", "--last", "1"], 2, "--model-card names what it is about", "leave out"),
@@ -459,16 +498,39 @@ def test_no_runs_is_a_first_step(greenml: Greenml) -> None:
         assert "hint: greenml train cnn --dataset digits" in err
 
 
-@pytest.mark.parametrize("format", [["--html"], ["--png", "x"], ["--parquet", "x"]])
-def test_absent_packages_are_named(db: Store, greenml: Greenml, monkeypatch: Any, format: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("formats", "absent", "error"),
+    [
+        (["--html"], ["altair"], "--html needs altair, which is not installed"),
+        (["--md", "--png", "x"], ["altair", "vl_convert"], "--png needs altair and vl-convert-python, which are not"),
+        (["--svg", "x"], ["vl_convert"], "--svg needs vl-convert-python, which is not installed"),
+        (["--parquet", "x"], ["polars"], "--parquet needs polars, which is not installed"),
+    ],
+)
+def test_absent_packages_are_named(
+    db: Store, greenml: Greenml, monkeypatch: Any, formats: list[str], absent: list[str], error: str
+) -> None:
     fill(db)
-    monkeypatch.setitem(sys.modules, "polars", None)
-    code, _, err = greenml("report", *format)
-    assert code == 2
-    assert err.splitlines() == [
-        f"greenml: error: {format[0]} needs polars, which is not installed",
-        "hint: python -m pip install polars",
-    ]
+    for module in absent:
+        monkeypatch.setitem(sys.modules, module, None)
+    code, out, err = greenml("report", *formats)
+    assert (code, out) == (2, "")
+    first, second = err.splitlines()
+    assert first.startswith(f"greenml: error: {error}")
+    packages = [module.replace("vl_convert", "vl-convert-python") for module in absent]
+    assert second == f"hint: python -m pip install {' '.join(packages)}"
+
+
+def test_pages_charts_and_csv_need_no_polars(db: Store, tmp_path: Path) -> None:
+    """In a process of its own: what other tests have opened stays open."""
+    record(db, A, [0.9], [100.0])
+    code = "import sys; sys.modules['polars'] = None; from greenml.cli import main; main(sys.argv[1:])"
+    formats = ["--html", "--svg", str(tmp_path / "svg"), "--csv", str(tmp_path / "csv")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, "report", *formats, "--store", str(db.path)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert len(done.stderr.splitlines()) > 2
 
 
 # Beside the store
@@ -496,7 +558,11 @@ def test_a_board_that_cannot_be_written_is_a_notice(db: Store, monkeypatch: Any)
     (db.path.parent / "leaderboard.csv").mkdir()
     assert "leaderboard beside the store was not written" in (afterwards.leave_board(db) or "")
     (db.path.parent / "leaderboard.csv").rmdir()
-    monkeypatch.setattr("greenml.plots.save_png", lambda *_: monkeypatch.undo() or int("vl-convert"))
+
+    def absent(*_: object) -> None:
+        raise ValueError("vl-convert is not there")
+
+    monkeypatch.setattr("greenml.plots.save_png", absent)
     assert (afterwards.leave_board(db) or "").startswith("no leaderboard was drawn: ")
     assert [file.name for file in db.path.parent.glob("leaderboard*")] == ["leaderboard.csv"]
 

@@ -9,9 +9,11 @@ import itertools
 import json
 import math
 import re
+from collections import Counter
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
+import bench_store
 import pytest
 from conftest import STARTED_AT, WORLD, make_end, make_epoch, make_phase, make_run, record
 
@@ -46,6 +48,24 @@ NAMED = {
 }
 
 
+SIZES = {
+    "kWh": 1, "Wh": 1e-3, "mWh": 1e-6, "kg": 1e3, "g": 1, "mg": 1e-3,
+    "h": 3600, "min": 60, "s": 1, "ms": 1e-3, "%": 0.01,
+}  # fmt: skip
+"""What one of a unit is in the unit of the views."""
+KNOWN_PART = {"energy_kwh": "known_kwh", "tried_kwh": "known_tried_kwh"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A table of the page: its heads and rows by column of the view, the rows as numbers and as people read them."""
+
+    view: str
+    heads: dict[str, str] = dataclasses.field(default_factory=dict)
+    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    texts: list[dict[str, str]] = dataclasses.field(default_factory=list)
+
+
 class Page(HTMLParser):
     """A page taken apart: its tags, its tables as rows of the views, its scripts, its words."""
 
@@ -53,18 +73,25 @@ class Page(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.text = text
         self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.tables: list[tuple[str, list[dict[str, Any]]]] = []
+        self.drawn: list[Drawn] = []
         self.scripts: list[str] = []
         self.words = ""
         self.headline: dict[str, Any] = {}
+        self.headline_texts: dict[str, str] = {}
         self._open: list[str] = []
         self._columns: list[tuple[str, bool]] = []
         self._cells: list[Any] = []
+        self._texts: list[str] = []
         self.feed(text)
         self.close()
         assert self._open == [], "every tag is closed"
         data = next(text for text, kind in zip(self.scripts, self._kinds, strict=True) if kind == "application/json")
         self.charts = json.loads(data)
+
+    @property
+    def tables(self) -> list[tuple[str, list[dict[str, Any]]]]:
+        """View and rows of each table, the rows as the numbers that stand beside what people read."""
+        return [(table.view, table.rows) for table in self.drawn]
 
     @property
     def _kinds(self) -> list[str | None]:
@@ -76,40 +103,54 @@ class Page(HTMLParser):
         if name not in VOID:
             self._open.append(name)
         if name == "table":
-            self.tables.append((str(attributes["data-view"]), []))
+            self.drawn.append(Drawn(view=str(attributes["data-view"])))
             self._columns = []
         elif name == "th":
             self._columns.append((str(attributes["data-column"]), "data-number" in attributes))
+            self._texts.append("")
         elif name == "tr":
-            self._cells = []
+            self._cells, self._texts = [], []
         elif name == "td":
             self._cells.append(attributes.get("data-value"))
+            self._texts.append("")
         elif name == "strong" and "data-column" in attributes:
             self.headline[str(attributes["data-column"])] = json.loads(attributes.get("data-value") or "null")
+            self.headline_texts[str(attributes["data-column"])] = ""
         elif name == "script":
             self.scripts.append("")
 
     def handle_endtag(self, name: str) -> None:
         assert self._open.pop() == name
-        if name == "tr" and self._cells:
-            self.tables[-1][1].append(
-                {
-                    column: json.loads(value) if is_number and value is not None else value
-                    for (column, is_number), value in zip(self._columns, self._cells, strict=True)
-                }
-            )
+        if name != "tr":
+            return
+        texts = dict(zip([column for column, _ in self._columns], self._texts, strict=True))
+        if not self._cells:
+            self.drawn[-1].heads.update(texts)
+            return
+        self.drawn[-1].texts.append(texts)
+        self.drawn[-1].rows.append(
+            {
+                column: json.loads(value) if is_number and value is not None else value
+                for (column, is_number), value in zip(self._columns, self._cells, strict=True)
+            }
+        )
 
     def handle_data(self, text: str) -> None:
         if self._open and self._open[-1] == "script":
             self.scripts[-1] += text
         elif not (self._open and self._open[-1] == "style"):
             self.words += text
+            if {"td", "th"} & {*self._open}:
+                self._texts[-1] += text
+            elif self._open and self._open[-1] == "strong" and self.headline_texts:
+                self.headline_texts[next(reversed(self.headline_texts))] += text
 
     def dataset(self, name: str) -> list[dict[str, Any]]:
         """As page.js unpacks it."""
         packed = self.charts["datasets"][name]
         if "values" in packed:
-            return list(packed["values"])
+            values = packed["values"]
+            return list(json.loads(values) if isinstance(values, str) else values)
         columns = {field: self.column(place) for field, place in packed["columns"].items()}
         return [{field: column[i] for field, column in columns.items()} for i in range(packed["length"])]
 
@@ -161,19 +202,29 @@ def read(filled: Store) -> tuple[Page, Content]:
 
 
 def test_the_page_asks_for_nothing(read: tuple[Page, Any]) -> None:
-    parsed, _ = read
+    fetches_nothing(read[0])
+
+
+def test_a_page_of_a_hundred_runs_can_be_mailed(db: Store) -> None:
+    """Of a hundred epochs each: under 2.5 MB, and nothing of it is elsewhere."""
+    bench_store.fill(db.path, num_runs=100, num_epochs=100)
+    parsed, content = drawn(db)
+    assert (len(content.runs), len(content.epochs)) == (100, 10_000)
+    assert sum(len(rows) for view, rows in parsed.tables if view == "leaderboard") == 100
+    assert len(parsed.text.encode()) < 2_500_000
+    fetches_nothing(parsed)
+
+
+def fetches_nothing(parsed: Page) -> None:
+    """No tag that loads, no address but those that are only named, no call of ours for either."""
     for name, attributes in parsed.tags:
         assert name not in {"link", "iframe", "object", "embed", "base", "form", "img", "video", "audio", "source"}
         assert not any(key.startswith("on") or key in ("src", "srcset", "action", "style") for key in attributes)
         assert (attributes.get("href") or "#").startswith("#")
     own = parsed.scripts[-1]
     assert not re.search(r"\bfetch\b|XMLHttpRequest|WebSocket|sendBeacon|import\s*\(|eval\(|https?:", own)
-
-
-def test_every_address_on_the_page_is_one_that_is_only_named(read: tuple[Page, Any]) -> None:
-    text = read[0].text
-    assert set(re.findall(r"https?://[\w./-]+", text)) <= NAMED
-    style = text[text.index("<style>") : text.index("</style>")]
+    assert set(re.findall(r"https?://[\w./-]+", parsed.text)) <= NAMED
+    style = parsed.text[parsed.text.index("<style>") : parsed.text.index("</style>")]
     assert "url(" not in style
     assert "@import" not in style
 
@@ -209,33 +260,79 @@ def test_names_are_words_and_nothing_else(db: Store) -> None:
 @pytest.mark.parametrize("view", ["leaderboard", "leaderboard_groups", "swaps", "savings"])
 def test_a_table_holds_what_its_view_answers(filled: Store, read: tuple[Page, Any], view: str) -> None:
     parsed, content = read
-    field = {"leaderboard": "runs", "leaderboard_groups": "groups"}.get(view, view)
-    shown = [row for name, rows in parsed.tables if name == view for row in rows]
+    kept = getattr(content, {"leaderboard": "runs", "leaderboard_groups": "groups"}.get(view, view))
+    shown = [row for table in parsed.drawn if table.view == view for row in read_rows(table)]
     answered = filled.rows(f"from {view}")
-    assert len(shown) == len(answered) > 0
-    for row, kept in zip(shown, getattr(content, field), strict=True):
-        assert kept.items() >= {key: kept[key] for key in row}.items()
-        [answer] = [other for other in answered if all(other[key] == kept[key] for key in kept.keys() & other.keys())]
+    assert len(shown) == len(answered) == len(kept) > 0
+    for row, selected in zip(shown, kept, strict=True):
+        common = selected.keys() & answered[0].keys()
+        [answer] = [other for other in answered if all(other[key] == selected[key] for key in common)]
         same(row, answer, hidden={"acc_per_kwh"} if not answer.get("rank", True) else set())
 
 
 @pytest.mark.parametrize("field", ["break_even", "factors", "meters"])
 def test_so_does_what_the_page_sums_up(read: tuple[Page, Any], field: str) -> None:
     parsed, content = read
-    [shown] = [rows for name, rows in parsed.tables if name == field]
+    [shown] = [read_rows(table) for table in parsed.drawn if table.view == field]
     answered = getattr(content, field)
     assert answered
     for row, answer in zip(shown, answered, strict=True):
         same(row, answer)
 
 
-def same(shown: dict[str, Any], answered: dict[str, Any], hidden: Collection[str] = ()) -> None:
-    """To the last bit."""
-    for column, value in shown.items():
+def read_rows(table: Drawn) -> list[dict[str, tuple[Any, str, str]]]:
+    """Rows by column: the number or text beside the cell, the cell as people read it, and the head over it."""
+    return [
+        {column: (value, texts[column], table.heads[column]) for column, value in row.items()}
+        for row, texts in zip(table.rows, table.texts, strict=True)
+    ]
+
+
+def same(shown: dict[str, tuple[Any, str, str]], answered: dict[str, Any], hidden: Collection[str] = ()) -> None:
+    """To the last bit; and what people read is that, rounded."""
+    size = 1.0
+    for column, (value, text, head) in shown.items():
         expected = None if column in hidden else plain(answered[column])
         if isinstance(expected, list | bool) and isinstance(value, str):
             value = json.loads(value)
         assert value == expected, column
+        if isinstance(value, bool):
+            assert text in (("●", "yes") if value else ("", "no")), column
+        elif isinstance(value, list):
+            assert text == ", ".join(run_id[:8] for run_id in value), column
+        elif isinstance(value, str):
+            assert text.startswith(clean(value)[:8]), column
+        elif value is None and text.startswith("≥"):
+            known, rounding, size = number(text, head, size)
+            assert known == pytest.approx(answered[KNOWN_PART[column]], abs=rounding), column
+        elif value is None:
+            assert text in ("–", "unknown", "none given", ""), column
+        else:
+            told, rounding, size = number(text, head, size)
+            assert told == pytest.approx(value, abs=rounding), column
+
+
+def number(text: str, head: str, before: float) -> tuple[float, float, float]:
+    """What people read, and half of its last digit, both in the unit of the view; and what one of its own unit is.
+
+    The unit stands beside the number, or in the head; ± has that of the column `before`, a signed number is in points.
+    """
+    sign, digits, unit = re.match(r"[~÷≥]?([+-]?)([\d,.:]+) ?([^\s\d]*)", text).groups()  # type: ignore[union-attr]
+    if ":" in digits:
+        parts = [int(part) for part in digits.split(":")]
+        return sum(part * 60**i for i, part in enumerate(reversed(parts))), 0.5, 1.0
+    if found := re.fullmatch(r"(\d+) h (\d+) min", text):
+        return 3600 * int(found[1]) + 60 * int(found[2]), 30.0, 1.0
+    in_head = re.search(r"\((\w+)\)$| (%)$", head)
+    if unit in SIZES:
+        size = SIZES[unit]
+    elif in_head:
+        size = SIZES[in_head[1] or in_head[2]]
+    else:
+        size = before if head == "±" else 0.01 if sign else 1.0
+    decimals = len(digits.partition(".")[2])
+    rounding = (0.5 + 1e-9) * 10**-decimals
+    return float(f"{sign}{digits.replace(',', '')}") * size, rounding * size, size
 
 
 def test_the_headline_is_the_sum(filled: Store, read: tuple[Page, Any]) -> None:
@@ -244,33 +341,67 @@ def test_the_headline_is_the_sum(filled: Store, read: tuple[Page, Any]) -> None:
     assert parsed.headline["total_known_kwh"] == row["known_kwh"]
     assert parsed.headline["num_runs"] == row["num_runs"]
     assert "total_kwh" not in parsed.headline, "one run has a gap, so that nobody knows the total"
+    for column, value in parsed.headline.items():
+        told, rounding, _ = number(parsed.headline_texts[column], "", 1.0)
+        assert told == pytest.approx(value, abs=rounding), column
     assert "≥ the known part" in parsed.words
     assert "~ estimated by a power model, not measured" in parsed.words
 
 
 def test_charts_hold_what_the_views_answer(filled: Store, read: tuple[Page, Any]) -> None:
-    """As far as the digits go that are kept."""
-    parsed, _ = read
-    runs = {row["run_id"]: row for row in filled.rows("from leaderboard")}
-    epochs = {(row["run_id"], row["epoch"]): row for row in filled.rows("from epochs")}
-    num_compared = 0
+    """As far as the digits go that are kept, in the one unit of the page."""
+    parsed, content = read
+    sheet = plots.Sheet(runs=content.runs, epochs=content.epochs, marginal=content.marginal)
+    for unit in (sheet.energy, sheet.mass, sheet.per_point):
+        assert unit.factor * SIZES[unit.name] == pytest.approx(1)
+    runs = {row["run_id"]: of_run(row, sheet) for row in filled.rows("from leaderboard")}
+    prices = {(row["run_id"], row["epoch"]): row["wh_per_point"] for row in filled.rows("from marginal")}
+    epochs = {
+        (row["run_id"], row["epoch"]): of_epoch(row, prices.get((row["run_id"], row["epoch"])), sheet)
+        for row in filled.rows("from epochs")
+    }
+    num_compared = Counter[str]()
     for name in parsed.charts["datasets"]:
         for row in parsed.dataset(name):
-            if not isinstance(row, dict) or "run_id" not in row:
+            if not isinstance(row, dict) or "run_id" not in row or {"phase", "component"} & row.keys():
                 continue
-            known = dict(epochs.get((row["run_id"], row.get("epoch"))) or runs[row["run_id"]])
-            known |= {"grams": known["co2_g"], "kwh": known["energy_kwh"]}
-            if row.get("epoch"):
-                known["energy"] = known["energy_total_j"] and kwh(known["energy_total_j"])
-            for field in {"value", "accuracy", "epochs", "grams", "kwh", "energy"} & row.keys() & known.keys():
-                shown, answer = row[field], known[field]
-                if shown is None or answer is None:
-                    continue
-                # Energy and mass are in the one unit that fits their chart.
-                unit = 10 ** round(math.log10(shown / answer)) if field in ("grams", "energy") and answer else 1
-                assert math.isclose(shown, answer * unit, rel_tol=10 ** (1 - DIGITS)), (name, field)
-                num_compared += 1
-    assert num_compared > 50
+            answered = epochs[row["run_id"], row["epoch"]] if "epoch" in row else runs[row["run_id"]]
+            for field in row.keys() & answered.keys():
+                shown, answer = row[field], answered[field]
+                assert (shown is None) == (answer is None), (name, field, row)
+                if answer is not None:
+                    assert math.isclose(shown, answer, rel_tol=10 ** (1 - DIGITS)), (name, field, row)
+                num_compared[field] += 1
+    for field in {*next(iter(runs.values())), *next(iter(epochs.values()))}:
+        assert num_compared[field] >= len(runs) - 1, field
+
+
+def of_run(row: dict[str, Any], sheet: plots.Sheet) -> dict[str, float | None]:
+    """A row of `leaderboard` as charts show it."""
+    return {
+        "accuracy": row["accuracy"],
+        "epochs": row["epochs"],
+        "ratio": row["acc_per_kwh"] if row["rank"] else None,
+        "energy": times(row["energy_kwh"], sheet.energy.factor),
+        "kwh": row["energy_kwh"],
+        "grams": times(row["co2_g"], sheet.mass.factor),
+        "g_per_kwh": row["intensity_g_per_kwh"],
+        "pue": row["pue"],
+    }
+
+
+def of_epoch(row: dict[str, Any], wh_per_point: float | None, sheet: plots.Sheet) -> dict[str, float | None]:
+    """A row of `epochs` as charts show it."""
+    return {
+        "value": row["val_accuracy"],
+        "loss": row["val_loss"],
+        "energy": times(row["energy_total_j"], kwh(1) * sheet.energy.factor),
+        "per_point": times(wh_per_point, sheet.per_point.factor / 1000),
+    }
+
+
+def times(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
 
 
 def test_data_that_charts_share_is_there_once(read: tuple[Page, Any]) -> None:
@@ -314,6 +445,7 @@ def test_unknown_energy_is_unknown_and_not_nothing(db: Store) -> None:
     record(db, A, [0.8, 0.9], [None, None])
     parsed, _ = drawn(db)
     assert parsed.headline["total_known_kwh"] is None
+    assert parsed.headline_texts["total_known_kwh"] == "unknown"
     assert "unknown" in parsed.words
     assert not re.search(r"\b0(\.0+)? [mk]?Wh", parsed.words)
     assert "as much as" not in parsed.words
@@ -343,9 +475,9 @@ def test_headings_do_not_skip(read: tuple[Page, Any]) -> None:
     [
         (None, None, []),
         (1e-9, 1e-6, []),
-        (0.1, None, [0.1 / 0.0930222]),
+        (0.1, None, [0.1 / kwh(335e3)]),
         (0.02, 14.0, [2.0, 14 / 12.4]),
-        (1.0, 488.0, [1 / 0.0930222, 2.0]),
+        (1.0, 488.0, [1 / kwh(335e3), 2.0]),
     ],
 )
 def test_at_most_two_things_that_people_know(
@@ -353,7 +485,7 @@ def test_at_most_two_things_that_people_know(
 ) -> None:
     found = equivalences(energy_kwh, co2_g)
     assert [one.amount for one in found] == pytest.approx(amounts, rel=1e-5)
-    assert all(one.source for one in found)
+    assert all(re.search(r", 20\d\d: \d", one.source) for one in found)
 
 
 # What tables say beside their numbers

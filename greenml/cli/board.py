@@ -23,6 +23,7 @@ from greenml.cli.options import (
     StoreOption,
     TagOption,
     chosen,
+    flag,
 )
 from greenml.console import FRONT, SOURCES, SPREAD, UNKNOWN, Column, counted, figure, percentage
 from greenml.errors import StoreError, UsageError, nearest
@@ -71,10 +72,11 @@ UNRANKED = "n 0: no run of the group is ranked; its Wh is the mean of its finish
 def board(
     by: Annotated[
         list[str] | None,
-        typer.Option(
+        flag(
+            "--by",
             metavar="KEY",
             help=f"Sort by {', '.join(ORDER)}=85 (what it took to reach 85 %). Give it again for the next key.",
-            show_default="acc-per-kwh",
+            default="acc-per-kwh",
         ),
     ] = None,
     dataset: DatasetOption = None,

@@ -10,10 +10,10 @@ import typer
 from greenml import config as configs
 
 
-def flag(*names: str, help: str, default: str | None = None, metavar: str | None = None) -> Any:
+def flag(*names: str, help: str, default: str | None = None, metavar: str | None = None, min: int | None = None) -> Any:
     """An option that is None unless given, so that a config file comes before the default that its help shows."""
     shown = default or configs.DEFAULTS.get(names[0].removeprefix("--").replace("-", "_"))
-    return typer.Option(*names, help=f"{help} [{shown}]" if shown is not None else help, metavar=metavar)
+    return typer.Option(*names, help=f"{help} [{shown}]" if shown is not None else help, metavar=metavar, min=min)
 
 
 def region_flag(*, default: str) -> Any:
@@ -60,9 +60,7 @@ ModelOption = Annotated[
 ]
 TagOption = Annotated[str | None, typer.Option("--tag", metavar="TAG", help="Only runs with this tag.")]
 LastOption = Annotated[int | None, typer.Option("--last", min=1, metavar="N", help="Only the newest N of these runs.")]
-LimitOption = Annotated[
-    int | None, typer.Option("--limit", min=1, metavar="N", help="At most N rows.", show_default="20 on screen")
-]
+LimitOption = Annotated[int | None, flag("--limit", min=1, metavar="N", help="At most N rows.", default="20 on screen")]
 RunsArgument = Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="The first digits of their ids.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The first digits of its id.")]
 LIMIT = 20

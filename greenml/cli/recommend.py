@@ -11,7 +11,7 @@ import typer
 
 from greenml import console, units
 from greenml.cli.board import energy, parse_target
-from greenml.cli.options import EVERYTHING, FIRST_RUN, LIMIT, DatasetOption, JsonOption, StoreOption
+from greenml.cli.options import EVERYTHING, FIRST_RUN, LIMIT, DatasetOption, JsonOption, StoreOption, flag
 from greenml.console import SOURCES, UNKNOWN, Column, figure, percentage
 from greenml.errors import UsageError
 from greenml.units import format_duration
@@ -39,11 +39,11 @@ def recommend(
     ] = None,
     tolerance: Annotated[
         str | None,
-        typer.Option(
+        flag(
             "--tolerance",
             metavar="POINTS",
             help="How many percentage points below the most accurate will do.",
-            show_default="1; 0 with a limit",
+            default="1; 0 with a limit",
         ),
     ] = None,
     low_carbon: Annotated[
@@ -52,7 +52,7 @@ def recommend(
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=1, metavar="N", help="At most N runners-up, or rows.", show_default="3, or 20"),
+        flag("--limit", min=1, metavar="N", help="At most N runners-up, or rows.", default="3 runners-up, 20 rows"),
     ] = None,
     why: Annotated[
         bool, typer.Option("--why", help="Also where the energy went, and what could be changed at which effect.")
@@ -60,7 +60,7 @@ def recommend(
     json: JsonOption = False,
     store: StoreOption = None,
 ) -> None:
-    """Say which model and how many epochs to run, instead of what, on which evidence."""
+    """Say which model to run, for how many epochs, and why."""
     from greenml.recommend import Asked, advise
     from greenml.store import Store, resolve_path
 

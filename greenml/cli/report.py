@@ -25,6 +25,7 @@ from greenml.cli.options import (
     StoreOption,
     TagOption,
     chosen,
+    flag,
 )
 from greenml.cli.portrait import everything, everything_of
 from greenml.cli.recommend import quantity
@@ -49,7 +50,7 @@ OF_NAMED_RUNS = {"--model-card", "--compare"}
 OF_CONTENT = {"--html", "--md", "--latex", "--png", "--svg"}
 MODULES = {"altair": "altair", "polars": "polars", "vl_convert": "vl-convert-python"}
 """By the name that is imported: how a package is called where it is installed from."""
-PACKAGES = {**dict.fromkeys(("--html", "--png", "--svg"), tuple(MODULES.values())), "--parquet": ("polars",)}
+NEEDED = {**dict.fromkeys(("--html", "--png", "--svg"), ("altair", "vl_convert")), "--parquet": ("polars",)}
 RUNS_AT_ONCE = 500
 EXAMPLES = """\
 \b
@@ -81,12 +82,12 @@ def report(
     json: JsonOption = False,
     output: Annotated[
         Path | None,
-        typer.Option(
+        flag(
             "--output",
             "-o",
             metavar="FILE",
             help="Where the page, or the text, goes.",
-            show_default="report.html beside the store; stdout",
+            default="report.html beside the store; stdout",
         ),
     ] = None,
     low_carbon: Annotated[
@@ -100,17 +101,17 @@ def report(
     all_runs: Annotated[bool, typer.Option("--all", help="Also runs that still run, crashed or failed.")] = False,
     limit: Annotated[
         int | None,
-        typer.Option(
+        flag(
             "--limit",
             min=1,
             metavar="N",
             help="The best N runs.",
-            show_default=f"{PAGE_LIMIT} in pages, tables and charts; all as rows",
+            default=f"{PAGE_LIMIT} in pages, tables and charts; all as rows",
         ),
     ] = None,
     store: StoreOption = None,
 ) -> None:
-    """Hand over what the runs came to: a page, charts, tables, rows, a model card."""
+    """Hand over what the runs came to, as a page, charts or tables."""
     from greenml.store import Store, resolve_path
 
     db = Store(resolve_path(store))
@@ -166,14 +167,18 @@ def refuse_two_texts(formats: Sequence[str], output: Path | None) -> None:
         raise UsageError(f"{' and '.join(here)} would all go to {output or 'stdout'}", hint="ask for one at a time")
     if output is not None and not here:
         raise UsageError(f"nothing goes to --output {output}", hint="folders of files have names of their own")
-    if output is not None and output.is_dir():
-        raise UsageError(f"{output} is a folder", hint="name a file in it")
+    if output is not None:
+        with writing(output):
+            if output.is_dir():
+                raise UsageError(f"{output} is a folder", hint="name a file in it")
 
 
 def refuse_files(*folders: Path | None) -> None:
     for folder in folders:
-        if folder is not None and folder.exists() and not folder.is_dir():
-            raise UsageError(f"{folder} is a file, and many files go there", hint="name a folder")
+        if folder is not None:
+            with writing(folder):
+                if folder.exists() and not folder.is_dir():
+                    raise UsageError(f"{folder} is a file, and many files go there", hint="name a folder")
 
 
 def refuse_what_does_nothing(formats: Sequence[str], low_carbon: str | None, choices: Sequence[Any]) -> None:
@@ -186,12 +191,13 @@ def refuse_what_does_nothing(formats: Sequence[str], low_carbon: str | None, cho
 
 def refuse_without_packages(formats: Sequence[str]) -> None:
     """A machine that only trains may do without what draws."""
-    needed = {package for name in formats for package in PACKAGES.get(name, ())}
-    if missing := [package for module, package in MODULES.items() if package in needed and find_spec(module) is None]:
-        raise UsageError(
-            f"{formats[0]} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed",
-            hint=f"python -m pip install {' '.join(missing)}",
-        )
+    for name in formats:
+        missing = [MODULES[module] for module in NEEDED.get(name, ()) if find_spec(module) is None]
+        if missing:
+            raise UsageError(
+                f"{name} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed",
+                hint=f"python -m pip install {' '.join(missing)}",
+            )
 
 
 def nothing_to_tell(db: Store) -> UsageError:
@@ -382,11 +388,11 @@ def to(output: Path | None) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """A target that cannot be written is an error of two lines."""
+    """A target that cannot be written, or not even be looked at, is an error of two lines."""
     try:
         yield
     except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror}", hint="choose another place") from error
+        raise StoreError(f"{path} cannot be written: {error.strerror or error}", hint="choose another place") from error
 
 
 def say_written(path: Path, files: Sequence[Path]) -> None:

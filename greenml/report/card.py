@@ -66,7 +66,7 @@ def emissions(run: Row) -> Row | None:
         "emissions": run["co2_g"],
         "source": f"{run['meter'].get('meter') or 'meter unknown'}, {run['source']}, through greenml",
         "training_type": training_type(run),
-        "geographical_location": None if run["intensity_level"] == "world" else run["region_used"],
+        "geographical_location": place(run),
         "hardware_used": hardware(run),
     }
 
@@ -76,6 +76,12 @@ def training_type(run: Row) -> str | None:
     if run["kind"] not in TRAINED_HERE:
         return None
     return "fine-tuning" if run["config"].get("model_args", {}).get("pretrained") else "pre-training"
+
+
+def place(run: Row) -> str | None:
+    """Where it ran: the region whose factor was used; where only the world's was, the region that was named."""
+    region: str | None = run["region_asked" if run["intensity_level"] == "world" else "region_used"]
+    return region
 
 
 def hardware(run: Row) -> str | None:
@@ -137,7 +143,9 @@ def opening(run: Row) -> str:
     verb = "trained" if run["kind"] in TRAINED_HERE else "tracked" if run["kind"] == "track" else "recorded"
     took = "; ".join(f"{name} {escape(text)}" for name, text in (("energy", energy(run)), ("CO2e", co2(run))))
     cost = f"What that took: {took} (run {run['run_id']}, {run['status']})."
-    return f"`{run['model'].replace('`', '')}`, {verb} on {escape(run['dataset'])} by greenml. {result} {cost}"
+    # Nothing in a code span is obeyed, once nothing can end it: neither its own sign nor the end of a paragraph.
+    model = clean(run["model"]).replace("`", "").strip() or UNKNOWN
+    return f"`{model}`, {verb} on {escape(run['dataset'])} by greenml. {result} {cost}"
 
 
 def training(run: Row) -> list[tuple[str, str]]:
@@ -227,7 +235,6 @@ def experiments(contest: Row) -> str:
 
 def questions(run: Row, contest: Row) -> str:
     """Those of climate performance model cards (Hershcovich et al., 2022), answered as far as anybody knows."""
-    where = UNKNOWN if run["intensity_level"] == "world" else run["region_used"]
     mix = f"{figure(run['intensity_g_per_kwh'])} g CO2e per kWh ({run['intensity_note']}); its parts: {UNKNOWN}"
     answers = [
         ("Is the model publicly available?", UNSAID),
@@ -235,7 +242,7 @@ def questions(run: Row, contest: Row) -> str:
         ("How long did all experiments take?", format_duration(contest["total_s"])),
         ("What energy did the final model take?", energy(run)),
         ("What was the power of CPU and GPU?", power(run)),
-        ("Where were the computations done?", where),
+        ("Where were the computations done?", place(run) or UNKNOWN),
         ("What is the energy mix there?", mix),
         ("How much CO2e did the final model emit?", co2(run)),
         ("How much CO2e did all experiments emit?", co2_of_all(contest)),
@@ -306,7 +313,9 @@ def caveats(run: Row) -> list[str]:
     if run["source"] == "estimated":
         known.append("\\~: by a power model, not measured; nobody knows by how much it is off.")
     if run["intensity_level"] == "world":
-        known.append("No region was given: the factor is the average of the world.")
+        asked = run["region_asked"]
+        why = "No region was given" if asked is None else f"Nobody publishes a factor of {escape(asked)}"
+        known.append(f"{why}: the factor is the average of the world.")
     known.append("One run is an anecdote: another seed gives another accuracy, and another energy.")
     return known
 

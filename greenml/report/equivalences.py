@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from greenml.console import figure
+from greenml.units import kwh
 
 AT_MOST = 2
 LEAST = 0.01
@@ -19,17 +20,18 @@ class Likeness:
     words: str
     """With the place of the number."""
     source: str
+    """What says so, and its year."""
 
 
-# 4.186 kJ to warm one kilogram by one kelvin, 80 of them: 0.093 kWh, without what a kettle loses.
+OF_WATTS = "the watt of the SI Brochure, 9th edition, 2019: 10 W x 1 h = 0.01 kWh"
 ENERGY = (
     Likeness(
-        one=4.186 * 80 / 3600,
+        one=kwh(335e3),
         words="boiling {} litres of water from 20 °C",
-        source="physics: 0.093 kWh a litre, without the kettle's losses",
+        source="IAPWS R6-95, 2018: 335 kJ a kilogram, 0.093 kWh a litre, without the kettle's losses",
     ),
-    Likeness(one=0.01, words="a 10 W lamp for {} hours", source="physics: 10 W x 1 h = 0.01 kWh"),
-    Likeness(one=0.01 / 60, words="a 10 W lamp for {} minutes", source="physics: 10 W x 1 h = 0.01 kWh"),
+    Likeness(one=0.01, words="a 10 W lamp for {} hours", source=OF_WATTS),
+    Likeness(one=0.01 / 60, words="a 10 W lamp for {} minutes", source=OF_WATTS),
 )
 CO2 = (
     Likeness(

@@ -6,6 +6,7 @@ font that has them, all others.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import TYPE_CHECKING
 
@@ -48,16 +49,23 @@ ESCAPES = {
     "--": "-{}-",
 }
 SPECIAL = re.compile("|".join(map(re.escape, sorted(ESCAPES, key=len, reverse=True))))
-
-
 LINES_A_PAGE = 45
 
 
 def document(content: Content, leaders: Sequence[Table] = (), *, written_at: datetime) -> str:
     """Leaderboard and front of each contest, then the `leaders` under a threshold. `written_at` is UTC."""
-    drawn = [*tables.leaderboards(content), *contests.fronts(content), *leaders]
+    drawn = [
+        *(captioned(f"Leaderboard of {board.title}", board) for board in tables.leaderboards(content)),
+        *contests.fronts(content),
+        *(captioned(f"Low-carbon leaders of {table.title}", table) for table in leaders),
+    ]
     head = f"% written by greenml report, {written_at:%Y-%m-%d %H:%M} UTC; needs \\usepackage{{booktabs}}"
     return "\n\n".join([head, *map(table, drawn)]) + "\n"
+
+
+def captioned(caption: str, drawn: Table) -> Table:
+    """In a paper a table stands alone: no heading of a section says what it is."""
+    return dataclasses.replace(drawn, title=caption)
 
 
 def table(drawn: Table) -> str:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
-# An underscore inside a word marks nothing: mobilenetv2_100 stays readable where nobody renders it.
-SPECIAL = re.compile(r"[\\`*\[\]<>|~$&]|(?<!\w)_|_(?!\w)")
+# An underscore between letters or digits marks nothing: mobilenetv2_100 stays readable where nobody renders it.
+SPECIAL = re.compile(r"[\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_])")
 ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 
 
