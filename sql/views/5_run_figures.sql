@@ -48,8 +48,7 @@ select
         when was_replayed(runs.meter) then 'replayed power'
         when runs.metric <> 'accuracy' and runs.value is null then 'no test ' || runs.metric
         when runs.metric = 'accuracy' and runs.test_accuracy is null then 'no test accuracy'
-        -- Whoever tracks a program without a word on its data has not said that they are the data of others.
-        when runs.data_hash is null and runs.dataset = 'unknown' then 'data set not said'
+        when not names_its_data(runs.data_hash, runs.dataset) then 'data set not said'
         when totals.total_j is null then 'energy partly unknown'
         when totals.total_j <= 0 then 'no energy was metered'
         when totals.overlap_s > 0 then 'shared the machine with another metered run'

@@ -1,5 +1,6 @@
 -- One row per pair of recipes whose configs differ in one key alone, on one machine: what the second saved over the first,
--- by the seeds that both finished under. Only of trainings by greenml, whose configs are known in full.
+-- by the seeds that both finished under and whose energy is known in the same way: joules that were measured and joules that
+-- were estimated differ by more than most keys. Only of trainings by greenml, whose configs are known in full.
 create or replace view savings as
 with trainings as materialized (
     select
@@ -14,6 +15,9 @@ with trainings as materialized (
         run_figures.chosen_val_accuracy as val_accuracy,
         run_figures.total_kwh as energy_kwh,
         run_figures.total_co2_g as co2_g,
+        run_figures.cpu_source,
+        run_figures.gpu_source,
+        run_figures.ram_source,
         run_figures.worst_source as source
     from run_figures
     join contestants using (run_key)
@@ -39,7 +43,7 @@ configured as materialized (
         runs.dataset,
         runs.model,
         runs.config,
-        concat_ws('|', runs.hardware ->> '$.cpu', runs.hardware ->> '$.gpu') as machine
+        machine_of(runs.hardware) as machine
     from (select distinct recipe_key, contest_key from counted) as members
     join runs on runs.run_key = members.recipe_key
     where json_type(runs.config) = 'OBJECT'
@@ -154,5 +158,8 @@ select
 from differing
 join configured on configured.recipe_key = differing.from_key
 join counted as x on x.recipe_key = differing.from_key
-join counted as y on y.recipe_key = differing.to_key and y.seed is not distinct from x.seed
+join counted as y
+    on y.recipe_key = differing.to_key
+    and y.seed is not distinct from x.seed
+    and (y.cpu_source, y.gpu_source, y.ram_source) = (x.cpu_source, x.gpu_source, x.ram_source)
 group by differing.from_key, differing.to_key, differing.key;
