@@ -123,6 +123,16 @@ def test_a_recipe_with_a_run_of_unknown_energy_has_no_mean_energy(db: Rows, joul
     assert db.rows("from swaps") == []
 
 
+def test_what_ties_on_paper_ties_each_time(db: Rows) -> None:
+    """Sums come in any order, and 0.1 + 0.2 + 0.3 is not 0.3 + 0.2 + 0.1 in binary."""
+    for group, joules in (("a", [0.1, 0.2, 0.3]), ("b", [0.3, 0.2, 0.1])):
+        for seed, joule in enumerate(joules):
+            record(db, f"{group}{seed}", [0.5 + joule], [joule], group_hash=group, seed=seed)
+
+    first, second = db.rows("from recipe_epochs order by recipe_key")
+    assert (first["energy_kwh"], first["accuracy"]) == (second["energy_kwh"], second["accuracy"])
+
+
 # Swaps, by hand
 
 
