@@ -351,6 +351,14 @@ def test_the_knee_is_where_accuracy_is_highest_above_the_line(
     assert (row["knee_energy_kwh"] is None) == (knee is None)
 
 
+def test_the_knee_of_a_very_long_run(db: Rows) -> None:
+    record(db, A, [0.2, 0.6, 0.7, 0.8], [1, 1, 1, 1])
+    db.con.execute("update epoch_rows set epoch = epoch + 2_000_000")
+
+    [row] = db.rows("from optimal_epoch")
+    assert (row["knee_epoch"], row["knee_accuracy"], row["best_epoch"]) == (2_000_002, 0.6, 2_000_004)
+
+
 def test_hindsight_knows_no_savings_behind_a_gap(db: Rows) -> None:
     record(db, A, [0.5, 0.8, 0.8], [KWH, KWH, None])
 
@@ -887,6 +895,13 @@ def test_marginal_cost_is_that_of_every_gain(world: World) -> None:
     found = {(row["run_id"], row["epoch"]): row for row in world.rows("from marginal")}
     expected = {(run.run_id, epoch): row for run in world.present for epoch, row in prices(run).items()}
     assert_alike(found, expected)
+
+
+def test_marginal_cost_of_a_run_is_the_same_when_asked_for_alone(world: World) -> None:
+    run = next(run for run in world.present if len(run.laps) == 5 and len(run.laps[-1].attempts) == 2)
+    alone = world.rows(f"from marginal where run_key = {run.key} order by epoch")
+    assert alone == world.rows(f"from (from marginal limit 999_999) where run_id = '{run.run_id}' order by epoch")
+    assert len(alone) == len([lap for lap in run.laps if lap.accuracy is not None])
 
 
 def test_the_front_holds_what_nothing_beats(world: World) -> None:
