@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from greenml import console
-from greenml.cli import jobs
+from greenml.cli import afterwards
 from greenml.cli.portrait import everything, everything_of
 from greenml.report import latex, markdown, rows
 
@@ -454,7 +454,7 @@ def test_absent_packages_are_named(db: Store, greenml: Greenml, monkeypatch: Any
 
 def test_the_board_beside_the_store_is_rewritten(db: Store) -> None:
     fill(db)
-    assert jobs.leave_board(db) is None
+    assert afterwards.leave_board(db) is None
     folder = db.path.parent
     with (folder / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
@@ -464,7 +464,7 @@ def test_the_board_beside_the_store_is_rewritten(db: Store) -> None:
     first = (folder / "leaderboard.png").read_bytes()
     assert first.startswith(b"\x89PNG")
     record(db, "f" * 12, [0.97], [9000.0], started_at=STARTED_AT + timedelta(days=1))
-    assert jobs.leave_board(db) is None
+    assert afterwards.leave_board(db) is None
     assert (folder / "leaderboard.png").read_bytes() != first
     assert not list(folder.glob("*.partial"))
 
@@ -472,10 +472,10 @@ def test_the_board_beside_the_store_is_rewritten(db: Store) -> None:
 def test_a_board_that_cannot_be_written_is_a_notice(db: Store, monkeypatch: Any) -> None:
     fill(db)
     (db.path.parent / "leaderboard.csv").mkdir()
-    assert "leaderboard beside the store was not written" in (jobs.leave_board(db) or "")
+    assert "leaderboard beside the store was not written" in (afterwards.leave_board(db) or "")
     (db.path.parent / "leaderboard.csv").rmdir()
     monkeypatch.setattr("greenml.plots.save_png", lambda *_: monkeypatch.undo() or int("vl-convert"))
-    assert (jobs.leave_board(db) or "").startswith("no leaderboard was drawn: ")
+    assert (afterwards.leave_board(db) or "").startswith("no leaderboard was drawn: ")
     assert [file.name for file in db.path.parent.glob("leaderboard*")] == ["leaderboard.csv"]
 
 

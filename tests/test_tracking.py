@@ -21,7 +21,7 @@ from conftest import GREENML, STARTED_AT, environment, make_phase, record
 
 import greenml
 from greenml import cli
-from greenml.errors import UsageError
+from greenml.errors import StoreError, UsageError
 from greenml.records import Epoch, Source
 from greenml.store import Store, utc_now
 from greenml.tracking import files, metrics, tracker
@@ -738,6 +738,31 @@ def test_the_same_command_is_one_group(track, replayed):
         track("-q", "--name", name, "--", "true")
     track("-q", "--", "true", "otherwise")
     assert [row["num_runs"] for row in replayed.rows("from leaderboard_groups order by num_runs")] == [1, 2]
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"], ["--quiet"]])
+def test_a_run_is_followed_by_the_board_and_by_advice(track, replayed, flags):
+    figures = '{"epoch": 1, "val_accuracy": 0.9, "schedule_complete": true}'
+    write = f"""echo '{figures}' >> "$GREENML_METRICS"; echo hello; exit 7"""
+    known = ["--dataset", "beans", "--num-classes", "2", "--num-val", "1000", "--num-test", "1000"]
+    code, out, err = track(*flags, *known, "--", "sh", "-c", write)
+    assert (code, out.splitlines()[0]) == (7, "hello")
+    assert len(json.loads(out.partition("\n")[2])) == 1 if flags == ["--json"] else out == "hello\n"
+    assert err.count("greenml recommend: Use sh for 1 epoch") == (flags != ["--quiet"])
+    assert "sh" in (replayed.path.parent / "leaderboard.csv").read_text()
+
+
+def test_where_nothing_can_be_recommended_a_tracked_run_says_nothing_of_it(track, replayed):
+    assert "recommend" not in track("--dataset", "beans", "--", "true")[2]
+
+
+def test_a_store_that_breaks_afterwards_leaves_the_exit_code(track, replayed, monkeypatch):
+    def busy(*_, **__):
+        raise StoreError("the store is busy", hint="wait")
+
+    monkeypatch.setattr("greenml.cli.afterwards.leave_board", busy)
+    code, _, err = track("--", "sh", "-c", "exit 7")
+    assert (code, err.splitlines()[-2]) == (7, "greenml: error: the store is busy")
 
 
 def test_help_says_what_is_on_the_front(track):

@@ -294,11 +294,10 @@ def test_a_finished_run_goes_on_when_it_is_given_more_epochs(tmp_path, here):
 
 
 def test_a_budget_is_no_failure(tmp_path, here):
-    code, out, _ = here(
-        "train", "cnn", "--dataset", "digits", "--epochs", "500", "--energy-budget", "1J", "--json", "--quiet"
-    )
+    code, out, err = here("train", "cnn", "--dataset", "digits", "--epochs", "500", "--energy-budget", "1J", "--json")
 
     [row] = json.loads(out)
+    assert err.count("greenml recommend: ") == 1
     assert (code, row["status"], row["stop_reason"], row["epochs"]) == (0, "done", "energy-budget", 1)
     assert row["accuracy"] is not None
 
@@ -327,14 +326,14 @@ def test_repeats_are_a_run_a_seed_and_one_group(tmp_path):
         "--repeats",
         "2",
         "--json",
-        "--quiet",
     )
 
     rows = json.loads(done.stdout)
+    assert done.stderr.count("greenml recommend: ") == 1
     assert [row["seed"] for row in rows] == [4, 5]
     assert len({row["group_hash"] for row in rows}) == 1
     commands = Store(tmp_path / "store" / "greenml.duckdb").rows("select command from runs order by seed")
-    assert commands[1]["command"].endswith("train --json --seed 5 cnn --dataset digits --epochs 1 --json --quiet")
+    assert commands[1]["command"].endswith("train --json --seed 5 cnn --dataset digits --epochs 1 --json")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from greenml import console, trackers
-from greenml.cli import log, portrait, recommend
+from greenml.cli import afterwards, log, portrait
 from greenml.cli.forecasts import Outlook
 from greenml.cli.screen import Screen
-from greenml.errors import GreenMLError, MeterError, StoreError
-from greenml.files import whole
+from greenml.errors import GreenMLError, MeterError
 from greenml.records import Artifact, Notice, Phase, Progress, Resume, Run, RunEnd
 from greenml.units import JOULES_PER_KWH, format_energy
 
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 
 WRITE_EVERY_S = 1.0
-
-BOARD_LIMIT, BOARD_CONTESTS = 30, 4
-"""Runs of each of the newest contests in one picture: more could not be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +68,7 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) 
                 trouble = _leave_files(store, known, folder)
             except OSError as what:
                 trouble = f"not all files of this run could be written: {what}"
-            for missing in filter(None, [trouble, leave_board(store)]):
+            for missing in filter(None, [trouble, afterwards.leave_board(store)]):
                 screen.note(missing, always=True)
             following.show(log.ending(known, folder))
             if status == "interrupted":
@@ -85,8 +81,9 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) 
             console.out().print(
                 console.facts([("run", job.run_id), *portrait.headline(known), ("files", f"{folder}/")])
             )
-            if not quiet:
-                recommend.after_training(store, known["contest"])
+        # Of repeats, the last one is followed by a line for all (greenml.cli.repeating).
+        if not quiet and trackers.SERIES not in os.environ:
+            afterwards.say_advice(store, known["contest"])
     if status == "interrupted":
         raise SystemExit(INTERRUPTED)
 
@@ -216,28 +213,6 @@ def _leave_files(store: Store, known: dict[str, Any], folder: Path) -> str | Non
         for file in files
     )
     return trouble
-
-
-def leave_board(store: Store) -> str | None:
-    """`leaderboard.csv`, of all runs, and `leaderboard.png`, of the best, beside the store; what is missing, in words.
-
-    Where two trainings end in one second, the file of the one may lack the other, until the next training.
-    """
-    from greenml import exchange, plots
-    from greenml.report import rows
-
-    folder = store.path.parent
-    try:
-        exchange.write_csv(folder / "leaderboard.csv", map(console.plain, rows.board(store)), shared=True)
-        chart = plots.leaderboard(rows.top(store, BOARD_LIMIT, BOARD_CONTESTS))
-        if chart is not None:  # else no run has been tested yet
-            with whole(folder / "leaderboard.png", shared=True) as partial:
-                plots.save_png(chart, partial)
-    except (ImportError, ValueError) as error:  # Altair says by ValueError that vl-convert is missing
-        return f"no leaderboard was drawn: {error}"
-    except (OSError, StoreError) as error:
-        return f"the leaderboard beside the store was not written: {error}"
-    return None
 
 
 def _draw_curves(path: Path, run: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
-RUNNERS_UP = 3
+RUNNERS_UP, NUM_CONTESTS = 3, 5
 
 
 def recommend(
@@ -66,7 +66,7 @@ def recommend(
 
     if low_carbon is not None and (target_acc, max_co2, tolerance) != (None, None, None):
         raise UsageError(
-            "--low-carbon lists by accuracy, and leaves no choice",
+            "--low-carbon is itself the limit, and lists what keeps to it",
             hint="leave out --target-acc, --max-co2 and --tolerance, or use --max-co2 instead of it",
         )
     if target_acc is not None and tolerance is not None:
@@ -75,6 +75,7 @@ def recommend(
         )
     if why and (json or low_carbon is not None):
         raise UsageError("--why goes with a recommendation, in words", hint="leave out --json and --low-carbon")
+    lists_all = json or low_carbon is not None
     asked = Asked(
         dataset=dataset,
         target_accuracy=None if target_acc is None else parse_target(target_acc),
@@ -82,8 +83,8 @@ def recommend(
         or quantity("--low-carbon", low_carbon, units.GRAMS, "20g"),
         max_time_s=quantity("--max-time", max_time, units.SECONDS, "10m"),
         tolerance=None if tolerance is None else parse_tolerance(tolerance),
-        num_runners_up=limit or (EVERYTHING if json or low_carbon else RUNNERS_UP),
-        num_contests=EVERYTHING if json else 5,
+        num_runners_up=EVERYTHING if lists_all else limit or RUNNERS_UP,
+        num_contests=EVERYTHING if lists_all else NUM_CONTESTS,
     )
     db = Store(resolve_path(store))
     advice = advise(db, asked)
@@ -129,17 +130,6 @@ def say_that_nothing_is_there(db: Store, dataset: str | None) -> None:
         return
     console.say(f"no runs yet in {db.path}")
     console.say(FIRST_RUN)
-
-
-def after_training(store: Store, contest: str) -> None:
-    """One line on stderr: what the runs of this contest, the new one among them, recommend by now."""
-    from greenml.recommend import Asked, advise
-
-    try:
-        for advice in advise(store, Asked(contests=[contest])):
-            console.say(f"greenml recommend: {advice.sentence}")
-    except Exception as error:  # noqa: BLE001 (a training that is over does not fail for want of advice)
-        console.say(f"no recommendation: {error}")
 
 
 def show(advice: list[Advice]) -> None:
@@ -192,6 +182,8 @@ def leaders(advice: Advice) -> list[Row]:
 
 def list_leaders(advice: list[Advice], threshold: str, limit: int) -> None:
     """A table a contest on stdout; what is said about them all on stderr."""
+    from greenml.recommend import words
+
     sources: set[str] = set()
     for one in advice:
         if not (rows := leaders(one)):
@@ -205,6 +197,7 @@ def list_leaders(advice: list[Advice], threshold: str, limit: int) -> None:
     console.say(
         "val % is the accuracy on validation; ± standard deviation over seeds, – where one seed says nothing of it"
     )
+    console.say(words.EXTENT)
     for source, (_, legend) in SOURCES.items():
         if source in sources:
             console.say(legend)

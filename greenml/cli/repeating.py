@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from greenml import console
-from greenml.cli import board, portrait, recommend
+from greenml.cli import afterwards, board, portrait
 from greenml.cli.jobs import handled
 from greenml.records import new_run_id
 from greenml.trackers import SERIES
@@ -38,16 +38,17 @@ def repeat(store: Store, seeds: Iterable[int], *, json: bool, quiet: bool = Fals
             raise SystemExit(code)
     if json:
         console.print_json(store.rows("from leaderboard where list_contains(?, run_id) order by seed", [run_ids]))
-        return
-    of_these = "select *, false as _is_imported from leaderboard_groups where list_has_any(run_ids, ?)"
-    groups = store.rows(of_these, [run_ids])
-    console.out().print(console.table(board.group_columns("accuracy"), groups))
-    portrait.explain_marks({group["source"] for group in groups})
-    for note in board.about_groups(groups):
-        console.say(note)
+    else:
+        of_these = "select *, false as _is_imported from leaderboard_groups where list_has_any(run_ids, ?)"
+        groups = store.rows(of_these, [run_ids])
+        console.out().print(console.table(board.group_columns("accuracy"), groups))
+        portrait.explain_marks({group["source"] for group in groups})
+        for note in board.about_groups(groups):
+            console.say(note)
     if not quiet:
-        for contest in {group["contest"] for group in groups}:  # one, as they share data and split
-            recommend.after_training(store, contest)
+        contests = store.rows("select distinct contest from runs where list_contains(?, run_id)", [run_ids])
+        for row in contests:  # one, as they share data and split
+            afterwards.say_advice(store, row["contest"])
 
 
 def _watched(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from greenml import console
-from greenml.cli import portrait
+from greenml.cli import afterwards, portrait
 from greenml.cli.options import (
     MeterOption,
     PueOption,
@@ -21,7 +21,11 @@ from greenml.cli.options import (
     region_flag,
     scope_flag,
 )
-from greenml.errors import UsageError
+from greenml.errors import GreenMLError, UsageError
+
+if TYPE_CHECKING:
+    from greenml.store import Store
+    from greenml.tracking.command import Ended
 
 METRICS_FILE = Path("metrics.json")
 MIN_INTERVAL_S, MAX_INTERVAL_S = 1.0, 8.0
@@ -135,14 +139,30 @@ def track(
     snapshot = JsonFile(metrics_file or METRICS_FILE, is_expected=metrics_file is not None)
     ended = commands.run(command, tracker, snapshot)
     with suppress(KeyboardInterrupt):  # the program has ended, and its exit code stands
-        if json:
-            console.print_json(place.rows("from leaderboard where run_id = ?", [tracker.id]))
-        elif not quiet and place.rows("select 1 from runs where run_id = ?", [tracker.id]):
-            known = portrait.everything(place, tracker.id)
-            console.err().print(
-                console.facts([("ended", f"{ended.status}, {ended.reason}"), *portrait.headline(known)])
-            )
+        try:
+            _tell(place, tracker.id, ended, json=json, quiet=quiet)
+        except GreenMLError as error:
+            console.error(error)
     raise typer.Exit(ended.exit_code)
+
+
+def _tell(store: Store, run_id: str, ended: Ended, *, json: bool, quiet: bool) -> None:
+    """What the run came to, on stdout only where that was asked for; the leaderboard beside the store; advice.
+
+    `greenml.track()` in a program leaves the last two out: it lives in a process that is not ours to keep busy.
+    """
+    if json:
+        console.print_json(store.rows("from leaderboard where run_id = ?", [run_id]))
+    stored = store.rows("select contest from runs where run_id = ?", [run_id])
+    if not stored:
+        return
+    if not (json or quiet):
+        facts = portrait.headline(portrait.everything(store, run_id))
+        console.err().print(console.facts([("ended", f"{ended.status}, {ended.reason}"), *facts]))
+    if missing := afterwards.leave_board(store):
+        console.say(missing)
+    if not quiet:
+        afterwards.say_advice(store, stored[0]["contest"], answers_only=True)
 
 
 def _seconds(interval: str) -> float:

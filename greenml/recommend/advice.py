@@ -151,7 +151,7 @@ def _advice(db: Store, asked: Asked, title: str, group: list[Row]) -> Advice:
     other = next(row for row in rows if row["recipe_key"] == best["against_recipe_key"])
     is_answer = best["shortfall"] is None
     next_reason, next_command = commands.next_step(db, asked, best, other)
-    evidence = words.evidence(asked, best, other)
+    evidence = words.evidence(best, other)
     if is_answer and (lost := commands.lost(db, best)):
         evidence.append(f"no flag gives {', '.join(lost)}: put it into a file for --config")
     return Advice(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = ("cnn", "mobilenetv2_100", "resnet18")
 """What to compare with, the smallest first."""
+UNSTOPPED = {key: configs.DEFAULTS[key] for key in configs.STOP_RULES if key != "epochs"}
+"""No rule that ends a training before its last epoch."""
 WITHOUT_FLAG = ("augment", "split_seed", "warmup_steps", "ema_decay")
 SETTLED = ("augment", "image_size", "lr", "weight_decay", "device", "num_threads")
 """What a training settles by itself, and would settle so again; also on another machine, in its own way."""
@@ -33,7 +35,8 @@ NOT_AGAIN = ("name", "tags")
 def again(db: Store, row: Row, **changes: Any) -> str | None:
     """The command that trains a recipe again, with some keys of its config changed; None where nobody knows one.
 
-    What is not greenml's own is run by its own command, whatever the changes.
+    What is not greenml's own is run by its own command, whatever the changes. Also None where its config can only be
+    given as a file: no flag takes back a budget that is in it, or names another model.
     """
     if row["kind"] == "track":
         return row["command"] or None
@@ -43,7 +46,10 @@ def again(db: Store, row: Row, **changes: Any) -> str | None:
     config |= {key: value for key, value in row["config"].items() if key in configs.KEYS and key not in NOT_AGAIN}
     file = _own_file(db, row)
     if file and _without_flag(row):
-        return _line(["--config", str(file)], _flags(changes), _store(db))
+        changed = {key: value for key, value in changes.items() if value != config.get(key, configs.DEFAULTS.get(key))}
+        if None in changed.values() or "model" in changed:
+            return None
+        return _line(["--config", str(file)], _flags(changed), _store(db))
     asked = {key: value for key, value in config.items() if key not in SETTLED or key in _asked(row)}
     return train(db, asked | changes)
 
@@ -66,13 +72,15 @@ def next_step(db: Store, asked: Asked, best: Row, other: Row) -> tuple[str, str 
     if best["shortfall"]:
         return _further(db, asked, best)
     smallest = best["model"] == ARCHITECTURES[0]
-    if best["num_recipes"] == 1 and not (smallest and best["is_worth_repeating"]) and (compared := _compared(db, best)):
-        return compared
+    if best["num_recipes"] == 1 and not (smallest and best["is_worth_repeating"]):
+        why = f"only {best['model']} has been tried: another model gives something to compare"
+        if compared := _compared(db, best, why):
+            return compared
     return _once_more(db, best, other)
 
 
 def _once_more(db: Store, best: Row, other: Row) -> tuple[str, str | None]:
-    """A second seed for whichever ran once, the cheaper first (`is_worth_repeating`); else nothing."""
+    """A second seed for whichever ran under one, the cheaper first (`is_worth_repeating`); else nothing."""
     row = next((row for row in (best, other) if row["is_worth_repeating"]), None)
     if row is None:
         return "", None
@@ -82,40 +90,58 @@ def _once_more(db: Store, best: Row, other: Row) -> tuple[str, str | None]:
         return "", None
     which = words.name(row, other if row is best else best)
     under = f"seed {seed}" if row["kind"] == "train" else "another seed"
-    return f"{which} ran once: the same under {under} shows the spread, and {_took(row)}:", command
+    often = "once" if row["trained_num_runs"] == 1 else "under one seed"
+    return f"{which} ran {often}: the same under {under} shows the spread, and {_took(row)}:", command
 
 
 def _further(db: Store, asked: Asked, best: Row) -> tuple[str, str | None]:
     """Twice the epochs where they still taught something at the end, else another architecture."""
-    if best["epochs"] < 0.75 * best["trained_epochs"] and (compared := _compared(db, best)):
-        return compared
-    changes: dict[str, Any] = {"epochs": 2 * best["trained_epochs"]}
+    if best["best_epoch"] < 0.75 * best["trained_epochs"]:
+        peak = f"its accuracy peaked at epoch {best['best_epoch']} of {best['trained_epochs']}"
+        why = f"{peak}: another model may get there"
+        if compared := _compared(db, best, why):
+            return compared
+    if best["epochs"] < best["trained_epochs"] and asked.has_limits:  # more epochs take more than the limits leave
+        return ("", None) if best["model"] == ARCHITECTURES[0] else _within_limits(db, asked, best)
+    changes = UNSTOPPED | {"epochs": 2 * best["trained_epochs"]} | _budgets(asked)
+    stop = ""
     if asked.target_accuracy is not None:
         changes["target_acc"] = asked.target_accuracy
-    stop = "; it stops once it is there" if asked.target_accuracy is not None else ""
-    trained = counted(best["trained_epochs"], "epoch")
-    return f"more epochs may get there: {trained} took {_cost(best)}{stop}:", again(db, best, **changes)
+        stop = "; it stops once it is there"
+    command = again(db, best, **changes)
+    if command is None:
+        return "", None
+    return f"more epochs may get there: {counted(best['trained_epochs'], 'epoch')} took {_cost(best)}{stop}:", command
 
 
 def _within_limits(db: Store, asked: Asked, best: Row) -> tuple[str, str | None]:
     """The same, told to stop in time; smaller where there is something smaller."""
-    budgets: dict[str, Any] = {"epochs": best["trained_epochs"]}
+    model = ARCHITECTURES[0]
+    changes = UNSTOPPED | {"epochs": best["trained_epochs"]} | _budgets(asked)
+    if best["model"] != model:
+        changes |= {"model": model, "model_args": {}}
+    command = again(db, best, **changes)
+    if command is None:
+        return "", None
+    return f"a training of {model} that ends at the limit shows what it reaches by then:", command
+
+
+def _budgets(asked: Asked) -> dict[str, str]:
+    """The limits that were asked for, as rules that end a training."""
+    budgets = {}
     if asked.max_co2_g is not None:
         budgets["carbon_budget"] = f"{asked.max_co2_g:g}g"
     if asked.max_time_s is not None:
         budgets["time_budget"] = f"{asked.max_time_s:g}s"
-    model = ARCHITECTURES[0]
-    changes = budgets | ({} if best["model"] == model else {"model": model, "model_args": {}})
-    return f"a training of {model} that ends at the limit shows what it reaches by then:", again(db, best, **changes)
+    return budgets
 
 
-def _compared(db: Store, best: Row) -> tuple[str, str | None] | None:
-    """Another architecture in the same way. What it would cost nobody knows yet, and nobody says."""
-    model = next(model for model in ARCHITECTURES if model != best["model"])
-    command = again(db, best, model=model, model_args={}, epochs=best["trained_epochs"])
-    if command is None or "--config" in command:
+def _compared(db: Store, best: Row, why: str) -> tuple[str, str | None] | None:
+    """An architecture that was not tried, in the same way. What it would cost nobody knows yet, and nobody says."""
+    model = next((model for model in ARCHITECTURES if model not in best["tried_models"]), None)
+    command = None if model is None else again(db, best, model=model, model_args={}, epochs=best["trained_epochs"])
+    if command is None:
         return None
-    why = f"only {best['model']} has been tried: another model gives something to compare"
     return f"{why}; what it takes is not known yet, `greenml estimate` with the same flags may say:", command
 
 
@@ -169,7 +195,7 @@ def _flags(config: Mapping[str, Any]) -> list[str]:
         elif isinstance(value, list):
             found += [word for one in value for word in (f"--{key}", str(one))]
         elif isinstance(value, bool):
-            found += [f"--{key.replace('_', '-')}"] * value
+            found.append(f"--{'' if value else 'no-'}{key.replace('_', '-')}")
         else:
             found += [f"--{key.replace('_', '-')}", str(value)]
     return found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenml import console
 from greenml.console import SOURCES, UNKNOWN, Column, counted, figure, percentage
-from greenml.records import Source, total
+from greenml.records import total
 from greenml.units import JOULES_PER_KWH, format_energy
 
 if TYPE_CHECKING:
@@ -40,10 +40,11 @@ WHY_NOT_OPERATIONS = (
     "fetch, so that the machine waits for its memory; it is on for as long."
 )
 BASIS = (
-    "Below 0 it saves, above 0 it costs more; ± standard deviation, which one pair has not. measured: over n pairs of "
+    "Below 0 it saves, above 0 it costs more; ± standard deviation, which one pair has not. tried: over n pairs of "
     "runs; chance: what was changed had no effect; hindsight: nobody knew in time; at most: all that this part of the "
     "runs took; computed: from annual averages, and of CO2e."
 )
+LOADING = "Loading of batches happens within training and is not metered apart."
 FORMULA = "grams = kWh x PUE x g/kWh: CO2e follows each of the three in proportion."
 
 
@@ -58,7 +59,8 @@ def show(reasons: Reasons) -> None:
     where_energy_went(reasons)
     heading("What could be changed here")
     what_could_be_changed(reasons)
-    sources = {row["source"] for row in [*reasons.models, *(row for spent in reasons.spent for row in spent.phases)]}
+    parts = [row for spent in reasons.spent for row in spent.phases]
+    sources = {row["source"] for row in [*reasons.models, *parts, *map(asdict, reasons.changes)]}
     for source, (_, legend) in SOURCES.items():
         if source in sources:
             console.say(legend)
@@ -100,10 +102,11 @@ def why_fewer_cost_more(reasons: Reasons) -> Iterator[str]:
             f"{row['energy_ratio']:.2f} times the energy an image of {row['than_model']}, which has more ({runs})."
         )
         return
+    in_precision = f" in {row['precision']}" if row["precision"] else ""
     spread = "more than repeats differ" if row["exceeds_spread"] else "spread unknown"
     yield (
         f"{row['model']} has {row['num_parameters']:,} parameters and {row['than_model']} has "
-        f"{row['than_num_parameters']:,}, yet in {row['precision']} it took {row['energy_ratio']:.2f} times the energy "
+        f"{row['than_num_parameters']:,}, yet{in_precision} it took {row['energy_ratio']:.2f} times the energy "
         f"an image ({runs}; {spread})."
     )
     yield from the_cause(row)
@@ -166,6 +169,8 @@ def where_energy_went(reasons: Reasons) -> None:
         console.out().print(console.table(spent_columns(spent), spent_rows(spent), title=title))
         if said := idle(spent):
             paragraphs([said])
+    if known:
+        paragraphs([LOADING])
     if number := reasons.unfinished["num_runs"]:
         mark = SOURCES.get(reasons.unfinished["source"], ("", ""))[0]
         lost = mark + energy(reasons.unfinished["known_kwh"])
@@ -180,12 +185,7 @@ def spent_rows(spent: Spent) -> list[Row]:
     parts = [row | {"what": row["component"].upper()} for row in spent.components]
     every = total(*(row["energy_kwh"] for row in spent.phases))
     share = None if every is None else 1.0
-    return [*phases, {"what": "in all", "energy_kwh": every, "share": share, "source": worst(spent)}, *parts]
-
-
-def worst(spent: Spent) -> Source:
-    """A sum is as good as its worst part."""
-    return Source.worst([Source(row["source"]) for row in spent.phases])
+    return [*phases, {"what": "in all", "energy_kwh": every, "share": share, "source": spent.source}, *parts]
 
 
 def spent_columns(spent: Spent) -> list[Column]:
@@ -213,7 +213,7 @@ def idle(spent: Spent) -> str:
     resting = total(*(row["idle_kwh"] for row in spent.phases))
     if not every or resting is None:
         return ""
-    mark = SOURCES.get(worst(spent), ("", ""))[0]
+    mark = SOURCES.get(spent.source, ("", ""))[0]
     share = percentage(min(resting / every, 1.0))
     return f"{mark}{share} % of it is power that the machine draws when idle: it goes with the time, not with the work."
 
@@ -250,9 +250,10 @@ CHANGES = [
 
 
 def effect(row: Row) -> str:
-    """ "-57 ± 3": below 0 it saves, above it costs more."""
+    """ "~-57.0 ± 3.1": below 0 it saves, above it costs more; marked by how its joules are known."""
     spread = "" if row["std_ratio"] is None else f" ± {100 * row['std_ratio']:.1f}"
-    return f"{100 * (row['ratio'] - 1):+.1f}{spread}" + (f" {row['of']}" if row["of"] != "energy" else "")
+    mark = SOURCES.get(row["source"], ("", ""))[0]
+    return f"{mark}{100 * (row['ratio'] - 1):+.1f}{spread}" + (f" {row['of']}" if row["of"] != "energy" else "")
 
 
 def points(difference: float | None, std: float | None) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenml.console import figure
 from greenml.recommend import commands
+from greenml.records import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,16 +43,20 @@ SWAPS = "from swaps where contest = ? and model <> use_model order by num_runs >
 HINDSIGHT = """
     select
         count(*) as num_runs,
-        list(run_id order by run_id) as run_ids,
+        list(contestants.run_id order by contestants.run_key) as run_ids,
         round(avg(optimal_epoch.epoch))::integer as epochs,
-        max(ends.epochs) as trained_epochs,
-        1 - if(count(*) = count(energy_saved_kwh), avg(energy_saved_kwh / total_kwh), null) as ratio,
-        if(count(*) = count(energy_saved_kwh), stddev_samp(energy_saved_kwh / total_kwh), null) as std_ratio,
+        min(optimal_epoch.epoch) = max(optimal_epoch.epoch) as is_one_epoch,
+        max(run_figures.num_epochs) as trained_epochs,
+        -- avg() skips nulls, and a mean over a gap is not one.
+        1 - if(count(*) = count(energy_saved_kwh / total_kwh), avg(energy_saved_kwh / total_kwh), null) as ratio,
+        if(count(*) = count(energy_saved_kwh / total_kwh), stddev_samp(energy_saved_kwh / total_kwh), null)
+            as std_ratio,
+        max(worst_source) as source,
         avg(optimal_epoch.accuracy - best_accuracy) as accuracy_difference,
         stddev_samp(optimal_epoch.accuracy - best_accuracy) as std_accuracy_difference
     from optimal_epoch
     join contestants using (run_id)
-    join (select run_id, epochs, energy_kwh as total_kwh from leaderboard) as ends using (run_id)
+    join run_figures using (run_key)
     where contestants.is_done and contestants.recipe_key = ?
     having count(*) > 0
 """
@@ -61,8 +66,8 @@ GRIDS = """
     where run_id in (select unnest(?))
 """
 UNFINISHED = """
-    select count(*) as num_runs, sum(known_kwh) as known_kwh, max(source) as source
-    from leaderboard
+    select count(*) as num_runs, sum(kwh(known_j)) as known_kwh, max(worst_source) as source
+    from run_figures
     where contest = ? and status in ('crashed', 'failed')
 """
 
@@ -79,6 +84,11 @@ class Spent:
     components: list[Row]
     """`energy_by_component`, likewise."""
 
+    @property
+    def source(self) -> Source:
+        """A sum is as good as its worst part."""
+        return Source.worst([Source(row["source"]) for row in self.phases])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
@@ -86,13 +96,15 @@ class Change:
 
     what: str
     basis: str
-    """`measured`, `chance` (measured, and not the effect of this), `hindsight`, `at most` (a bound), `computed`, or
+    """`tried`, `chance` (tried, and not the effect of this), `hindsight`, `at most` (a bound), `computed`, or
     `not tried`."""
     of: str = "energy"
     """What `ratio` is of: `energy` or `CO2e`."""
     ratio: float | None = None
     """What is left: 0.6 is 40 % less. None where nobody measured it."""
     std_ratio: float | None = None
+    source: str | None = None
+    """How the joules behind it are known; None where there are none."""
     accuracy_difference: float | None = None
     """On validation, a fraction."""
     std_accuracy_difference: float | None = None
@@ -140,10 +152,10 @@ def reasons(db: Store, advice: Advice) -> Reasons:
         spent=spent,
         unfinished=db.rows(UNFINISHED, [contest])[0],
         changes=[
-            *map(_measured, savings[:MOST_CHANGES]),
+            *map(_tried, savings[:MOST_CHANGES]),
             *_swapped(db, contest),
             *(_in_hindsight(db, best) if best else ()),
-            *_at_most(spent[0]),
+            *_at_most(spent[0], best),
             *(_elsewhere(db, best) if best else ()),
             *(_not_tried(db, best, {row["key"] for row in savings}) if best else ()),
         ],
@@ -179,22 +191,28 @@ def _called(row: Row) -> str:
 # What could be changed
 
 
-def _measured(row: Row) -> Change:
+def _tried(row: Row) -> Change:
     """A pair of recipes that differ in one key alone; what made it worse is said, too."""
     key = row["key"]
     # Where nothing was stopped, stopping saved nothing.
     is_idle = key == "early_stop" and row["to_epochs"] >= row["from_epochs"]
+    remark = ""
+    if is_idle:
+        remark = "it stopped nothing early here, and what lies between the runs has another cause"
+    elif key == "early_stop":
+        remark = f"against {row['from_epochs']:g} epochs, which somebody chose"
     return Change(
         what=f"{key}{_values(row)} ({row['model']})",
-        basis="chance" if is_idle else "measured",
+        basis="chance" if is_idle else "tried",
         ratio=row["energy_ratio"],
         std_ratio=row["std_energy_ratio"],
+        source=row["source"],
         accuracy_difference=row["accuracy_difference"],
         std_accuracy_difference=row["std_accuracy_difference"],
         num_runs=row["num_pairs"],
         run_ids=(*row["from_run_ids"], *row["to_run_ids"]),
         effort=_effort(key),
-        remark="it stopped nothing early here, and what lies between the runs has another cause" if is_idle else "",
+        remark=remark,
     )
 
 
@@ -223,8 +241,9 @@ def _swapped(db: Store, contest: str) -> Iterator[Change]:
         )
         yield Change(
             what=f"{use} x {row['use_epochs']} for {instead} x {row['epochs']}",
-            basis="measured",
+            basis="tried",
             ratio=row["energy_ratio"],
+            source=row["source"],
             accuracy_difference=row["accuracy_difference"],
             num_runs=min(row["use_num_runs"], row["num_runs"]),
             run_ids=(*row["use_run_ids"], *row["run_ids"]),
@@ -236,11 +255,13 @@ def _in_hindsight(db: Store, best: Row) -> Iterator[Change]:
     """Had its runs stopped where they were within a point of their best."""
     for row in db.rows(HINDSIGHT, [best["recipe_key"]]):
         if row["ratio"] is not None and row["epochs"] < row["trained_epochs"]:
+            about = "" if row["is_one_epoch"] else "about "
             yield Change(
-                what=f"stop at epoch {row['epochs']} of {row['trained_epochs']}",
+                what=f"stop at {about}epoch {row['epochs']} of {row['trained_epochs']}",
                 basis="hindsight",
                 ratio=row["ratio"],
                 std_ratio=row["std_ratio"],
+                source=row["source"],
                 accuracy_difference=row["accuracy_difference"],
                 std_accuracy_difference=row["std_accuracy_difference"],
                 num_runs=row["num_runs"],
@@ -249,9 +270,11 @@ def _in_hindsight(db: Store, best: Row) -> Iterator[Change]:
             )
 
 
-def _at_most(spent: Spent) -> Iterator[Change]:
+def _at_most(spent: Spent, best: Row | None) -> Iterator[Change]:
     """What a change could save if it cost nothing: the share of a phase is the bound."""
     shares = {row["name"]: row["share"] for row in spent.phases}
+    if best is None or best["kind"] != "train":  # somebody's own program has no flags of ours
+        shares.pop("validate", None)
     for phase, what, effort, remark in (
         ("setup", "less setting up", "operations", "longer runs, or fewer of them, share one setting up"),
         ("validate", "a smaller val_fraction", "flag", "makes another split, whose accuracies compare with no other"),
@@ -261,6 +284,7 @@ def _at_most(spent: Spent) -> Iterator[Change]:
                 what=what,
                 basis="at most",
                 ratio=1 - shares[phase],
+                source=spent.source,
                 num_runs=len(spent.run_ids),
                 run_ids=tuple(spent.run_ids),
                 effort=effort,
@@ -278,8 +302,8 @@ def _elsewhere(db: Store, best: Row) -> Iterator[Change]:
     [here] = grids
     own = f"{here['region_used']}, {figure(here['intensity_g_per_kwh'])} g/kWh"
     for place, remark in (
-        (grid.cloud_near(here["region_asked"]), "the cloud region of this country that emits least"),
-        (grid.resolve(None), "for scale"),
+        (grid.cloud_near(here["region_asked"]), "the cloud region of this country that emits least, at an equal PUE"),
+        (grid.resolve(None), "for scale, at an equal PUE"),
     ):
         if place is None or place.region_used == here["region_used"]:
             continue
@@ -300,7 +324,9 @@ def _factor(place: Intensity) -> str:
 
 
 def _not_tried(db: Store, best: Row, tried: set[str]) -> Iterator[Change]:
-    """What has no pair here: the run that would make one."""
+    """What has no pair here: the run that would make one. Of somebody's own program nobody knows what it could."""
+    if best["kind"] != "train":
+        return
     config = best["config"]
     half_batch, image_size = (config.get("batch_size") or 0) // 2, config.get("image_size") or 0
     trials: list[tuple[str, Any, str]] = [

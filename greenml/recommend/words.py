@@ -11,7 +11,7 @@ from greenml.records import Source
 from greenml.units import JOULES_PER_KWH, format_duration, format_energy, format_mass
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from greenml.recommend.advice import Asked
 
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 SAID_APART = {"model", "precision", "dataset", *configs.STOP_RULES, *configs.OF_ONE_RUN}
 """Keys of a config that do not tell two recipes apart at the same epoch, or are said anyway."""
+SPREADS = {
+    None: "the spread is unknown",
+    True: "difference within the spread",
+    False: "difference beyond the spread",
+}
+"""What `is_within_spread` says of a difference."""
+EXTENT = "energy is that of a run until then, setting up included; time is that of training and validation alone"
+"""What the figures of a recipe at an epoch hold."""
 SAME = 1e-6
 """Two ratios that differ by less are one: the same grid, with the rounding of sums."""
 
@@ -53,8 +61,13 @@ def sentence(asked: Asked, best: Row, other: Row) -> str:
     against = f"{percentage(best['accuracy'])} % against {percentage(best['against_accuracy'])} % on validation"
     return _capital(
         f"{goal}use {use} for {counted(best['epochs'], 'epoch')} instead of {instead} for {best['against_epochs']}: "
-        f"{against}, {_price(best)} ({_runs(best, other)})"
+        f"{against}, {_price(best)}{_hindsight(best['epochs'], best)} ({_runs(best, other)})"
     )
+
+
+def _hindsight(epochs: int, row: Row) -> str:
+    """Whether somebody chose so many epochs of a recipe after its runs had gone further."""
+    return ", in hindsight" if epochs < row["trained_epochs"] else ""
 
 
 def _on_its_own(asked: Asked, goal: str, best: Row) -> str:
@@ -70,7 +83,7 @@ def _on_its_own(asked: Asked, goal: str, best: Row) -> str:
     return _capital(
         f"{goal}use {name(best)} for {best['epochs']} of its {best['trained_epochs']} epochs: "
         f"{percentage(best['accuracy'])} % against {percentage(best['trained_accuracy'])} % on validation, "
-        f"{_price(best)}, in hindsight ({runs})"
+        f"{_price(best)}, in hindsight ({runs}, {SPREADS[best['is_within_spread']]})"
     )
 
 
@@ -79,7 +92,8 @@ def _reaches(asked: Asked) -> str:
     if asked.target_accuracy is not None:
         return "reached that"
     tolerance = asked.tolerance_or_default
-    return f"comes within {100 * tolerance:g} percentage points of it" if tolerance else "is as accurate"
+    points = f"{100 * tolerance:g} percentage point{'' if f'{100 * tolerance:g}' == '1' else 's'}"
+    return f"comes within {points} of it" if tolerance else "is as accurate"
 
 
 def refusal(asked: Asked, title: str, best: Row) -> str:
@@ -96,7 +110,10 @@ def refusal(asked: Asked, title: str, best: Row) -> str:
                 f"{ran} came closest, {reached} for {took} ({runs})"
             )
         case "outside the limits":
-            return f"Nothing on {title} kept within {_limits(asked)}: {ran} took least, {took} for {reached} ({runs})"
+            return (
+                f"Nothing on {title} kept within {_limits(asked)}: {ran} took the least energy, {took} for {reached} "
+                f"({runs})"
+            )
         case "energy unknown":
             return (
                 f"No recommendation for {title}: what its runs took is not known in full. The most accurate is {ran}, "
@@ -118,7 +135,7 @@ def nothing(title: str, metric: str, *, was_left_out: bool) -> str:
     return f"No recommendation for {title}: no run has an epoch yet that counts, with its validation accuracy"
 
 
-def evidence(asked: Asked, best: Row, other: Row) -> list[str]:
+def evidence(best: Row, other: Row) -> list[str]:
     """What the sentence rests on, a line each."""
     is_answer, pair = best["shortfall"] is None, not best["is_same_recipe"]
     lines = [_figures(best, other if pair else None)]
@@ -126,22 +143,51 @@ def evidence(asked: Asked, best: Row, other: Row) -> list[str]:
         at_its_end = best["against_epochs"] == other["trained_epochs"]
         lines.append(_figures_of_whole(other, best) if at_its_end else _figures(other, best))
     lines.append("accuracy is that on validation; a recipe is one config under any seed")
+    lines.append(EXTENT)
+    if unfinished := [row["model"] for row in ([best, other] if pair else [best]) if row["is_unfinished"]]:
+        lines.append(f"no run of it has finished: {', '.join(unfinished)}")
     if is_answer and best["epochs"] < best["trained_epochs"]:
         lines.append(
             f"in hindsight: its runs went on to epoch {best['trained_epochs']}, and nobody knew at epoch "
             f"{best['epochs']} that this would do"
         )
-    if asked.max_time_s is not None:
-        lines.append("time is that of training and validation, without setting up")
+    if is_answer:
+        lines += _free_epochs(best, other)
+        lines += _own_command(best)
     if is_answer and pair:
         lines += _differences_in_place(best, other)
     if imported := [row["model"] for row in ([best, other] if pair else [best]) if row["is_imported"]]:
         lines.append(f"accuracy and data of imported runs are on their importer's word: {', '.join(imported)}")
     if best["num_unread"] and best["shortfall"] != "energy unknown":
-        are = "recipe does" if best["num_unread"] == 1 else "recipes do"
-        lines.append(f"{best['num_unread']} {are} not count: what they took is not known in full")
+        one, many = (
+            "1 recipe does not count: what it took",
+            f"{best['num_unread']} recipes do not count: what they took",
+        )
+        lines.append(f"{one if best['num_unread'] == 1 else many} is not known in full")
+    if is_answer and pair and best["source"] != best["against_source"]:
+        lines.append(
+            f"energy is not known alike: of {best['model']} {best['source']}, of the other {best['against_source']}"
+        )
     sources = {best["source"], best["ratio_source"]}
     return lines + [legend for source, (_, legend) in SOURCES.items() if source in sources]
+
+
+def _free_epochs(best: Row, other: Row) -> Iterator[str]:
+    """What is left of the saving where the other, too, might have stopped where it was most accurate."""
+    epochs = best["against_best_epoch"]
+    if epochs == best["against_epochs"] or (best["is_same_recipe"] and epochs == best["epochs"]):
+        return
+    energy, co2 = best["against_best_energy_kwh"], best["against_best_co2_g"]
+    if energy and best["energy_kwh"] is not None:
+        ratio_co2 = best["co2_g"] / co2 if co2 and best["co2_g"] is not None else None
+        ratios = _ratios(best["energy_kwh"] / energy, ratio_co2, _mark(best["ratio_source"]))
+        yield f"{name(other, best)} was there after epoch {epochs} of {best['against_epochs']}: against that, {ratios}"
+
+
+def _own_command(best: Row) -> Iterator[str]:
+    """Somebody's own program runs as long as it does."""
+    if best["kind"] == "track" and best["command"] and best["epochs"] < best["trained_epochs"]:
+        yield f"its own command: epochs are set in the program, which ran {best['trained_epochs']}"
 
 
 def runners_up(asked: Asked, rows: Sequence[Row]) -> list[str]:
@@ -156,8 +202,8 @@ def _runner_up(row: Row, best: Row) -> str:
     why = {None: "", "not accurate enough": ""}.get(row["shortfall"], f"; {row['shortfall']}")
     took = cost(row["energy_kwh"], row["co2_g"], row["duration_s"], row["source"])
     return (
-        f"{name(row, best)} for {counted(row['epochs'], 'epoch')}: {percentage(row['accuracy'])} % for {took}{why} "
-        f"({_ids(row['run_ids'])}){_instead(row, best)}"
+        f"{name(row, best)} for {counted(row['epochs'], 'epoch')}: {_accuracy(row['accuracy'], row['std_accuracy'])} "
+        f"for {took}{why} (n = {row['num_runs']}; {_ids(row['run_ids'])}){_instead(row, best)}"
     )
 
 
@@ -170,7 +216,8 @@ def _instead(row: Row, best: Row) -> str:
     return (
         f"; instead of its {counted(row['trained_epochs'], 'epoch')}, {name(best, row)} for {row['instead_epochs']}: "
         f"{percentage(row['instead_accuracy'])} % against {percentage(row['trained_accuracy'])} % "
-        f"at {_ratios(energy, co2, mark)}"
+        f"at {_ratios(energy, co2, mark)}{_hindsight(row['instead_epochs'], best)}, "
+        f"{SPREADS[row['instead_is_within_spread']]}"
     )
 
 
@@ -259,12 +306,16 @@ def _figures_of_whole(row: Row, best: Row) -> str:
 def _line(
     row: Row, other: Row | None, epochs: int, accuracy: float, std: float | None, num_runs: int, took: str
 ) -> str:
-    spread = "" if std is None else f" ± {percentage(std)}"
     seeds = f", seeds {', '.join(map(str, row['seeds']))}" if len(row["seeds"]) > 1 else ""
     return (
-        f"{name(row, other)} for {counted(epochs, 'epoch')}: {percentage(accuracy)}{spread} %, {took}; "
+        f"{name(row, other)} for {counted(epochs, 'epoch')}: {_accuracy(accuracy, std)}, {took}; "
         f"n = {num_runs}{seeds}; {_ids(row['run_ids'], most=12)}"
     )
+
+
+def _accuracy(accuracy: float, std: float | None) -> str:
+    spread = "" if std is None else f" ± {percentage(std)}"
+    return f"{percentage(accuracy)}{spread} %"
 
 
 def _runs(best: Row, other: Row) -> str:
@@ -275,12 +326,7 @@ def _runs(best: Row, other: Row) -> str:
         counts = f"{_seeds_of(n, best['seeds'])} against {m}"
     else:
         counts = f"{_seeds_of(n, best['seeds'] if len(best['seeds']) <= len(other['seeds']) else other['seeds'])} each"
-    spread = {
-        None: "the spread is unknown",
-        True: "difference within the spread",
-        False: "difference beyond the spread",
-    }
-    return f"{ids}; {counts}, {spread[best['is_within_spread']]}"
+    return f"{ids}; {counts}, {SPREADS[best['is_within_spread']]}"
 
 
 def _seeds_of(num_runs: int, seeds: Sequence[int]) -> str:

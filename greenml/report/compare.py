@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 RUNS = """
     select
-        runs.* exclude (run_key),
-        leaderboard.source,
-        leaderboard.unranked,
+        runs.* exclude (run_key, config),
+        -- Files from elsewhere hold what they hold.
+        if(json_type(runs.config) = 'OBJECT', runs.config, '{}'::json) as config,
+        run_figures.worst_source as source,
+        run_figures.reason as unranked,
         (select count(*) from resumes where resumes.run_id = runs.run_id) as resumes
     from runs
-    join leaderboard using (run_id)
-    where run_id in (?, ?)
+    join run_figures using (run_key)
+    where runs.run_id in (?, ?)
 """
 KNOWN_BY = ("run_id", "kind", "name", "model", "dataset", "precision", "seed", "status", "metric", "source", "unranked")
 TRAINED_HERE = frozenset({"train", "trial"})

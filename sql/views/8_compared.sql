@@ -89,21 +89,21 @@ spans as (
 measured as (
     select
         members.*,
-        leaderboard.seed,
+        run_figures.seed,
         unnest(
             [
-                {'place': 1, 'figure': 'co2_g', 'needs': 'meter', 'number': leaderboard.co2_g},
-                {'place': 2, 'figure': 'energy_kwh', 'needs': 'meter', 'number': leaderboard.energy_kwh},
-                {'place': 3, 'figure': 'joules_per_sample', 'needs': 'meter', 'number': leaderboard.joules_per_sample},
-                {'place': 4, 'figure': 'peak_host_bytes', 'needs': '', 'number': leaderboard.peak_host_bytes},
-                {'place': 5, 'figure': 'peak_device_bytes', 'needs': '', 'number': leaderboard.peak_device_bytes},
-                {'place': 6, 'figure': 'accuracy', 'needs': 'contest', 'number': leaderboard.accuracy},
-                {'place': 7, 'figure': 'val_accuracy', 'needs': 'contest', 'number': leaderboard.val_accuracy},
+                {'place': 1, 'figure': 'co2_g', 'needs': 'meter', 'number': run_figures.total_co2_g},
+                {'place': 2, 'figure': 'energy_kwh', 'needs': 'meter', 'number': run_figures.total_kwh},
+                {'place': 3, 'figure': 'joules_per_sample', 'needs': 'meter', 'number': run_figures.mean_sample_j},
+                {'place': 4, 'figure': 'peak_host_bytes', 'needs': '', 'number': run_figures.most_host_bytes},
+                {'place': 5, 'figure': 'peak_device_bytes', 'needs': '', 'number': run_figures.most_device_bytes},
+                {'place': 6, 'figure': 'accuracy', 'needs': 'contest', 'number': run_figures.test_accuracy},
+                {'place': 7, 'figure': 'val_accuracy', 'needs': 'contest', 'number': run_figures.chosen_val_accuracy},
                 {
                     'place': 8,
                     'figure': 'value',
                     'needs': 'contest',
-                    'number': if(leaderboard.metric = 'accuracy', null, leaderboard.value)
+                    'number': if(run_figures.metric = 'accuracy', null, run_figures.value)
                 },
                 {'place': 9, 'figure': 'wall_s', 'needs': '', 'number': spans.wall_s},
                 {'place': 10, 'figure': 'waited_s', 'needs': '', 'number': spans.waited_s},
@@ -114,7 +114,7 @@ measured as (
                     'needs': '',
                     'number': greatest(spans.wall_s - spans.metered_s, 0)
                 },
-                {'place': 12, 'figure': 'epochs', 'needs': '', 'number': nullif(leaderboard.epochs, 0)},
+                {'place': 12, 'figure': 'epochs', 'needs': '', 'number': nullif(run_figures.num_epochs, 0)},
                 {'place': 13, 'figure': 'epoch_s', 'needs': '', 'number': speeds.epoch_s},
                 {'place': 14, 'figure': 'epoch_kwh', 'needs': 'meter', 'number': kwh(speeds.epoch_j)},
                 {'place': 15, 'figure': 'target_epoch', 'needs': 'contest', 'number': reached.target_epoch},
@@ -123,7 +123,7 @@ measured as (
             recursive := true
         )
     from members
-    join leaderboard on leaderboard.run_id = members.member_id
+    join run_figures on run_figures.run_key = members.member_key
     left join speeds using (member_key)
     left join spans using (member_key)
     left join reached using (member_key)

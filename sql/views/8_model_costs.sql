@@ -18,7 +18,8 @@ priced as (
         runs.* exclude (contest),
         runs.contest,
         concat_ws(', ', runs.hardware ->> '$.cpu', runs.hardware ->> '$.gpu') as machine,
-        (runs.config ->> '$.num_threads')::integer as num_threads,
+        -- Files from elsewhere hold what they hold.
+        try_cast(runs.config ->> '$.num_threads' as integer) as num_threads,
         -- Before epochs counted their images, each saw all of them.
         spent.energy_j / nullif(if(is_counted, spent.num_samples, spent.num_epochs * runs.num_train), 0) as sample_j,
         spent.worst_source

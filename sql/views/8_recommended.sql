@@ -57,8 +57,10 @@ wholes as (
         max(accuracy) filter (is_learned) as most_learned_accuracy,
         max(accuracy) filter (is_eligible) as most_eligible_accuracy,
         max(accuracy) filter (is_inside) as most_inside_accuracy,
-        arg_max(std_accuracy, accuracy) as std_most_accuracy,
+        -- Of equally accurate epochs the first.
+        arg_max(std_accuracy, (accuracy, -epoch)) as std_most_accuracy,
         any_value(num_runs) as num_trained,
+        any_value(num_seeds) = 1 as is_of_one_seed,
         if(count(*) = count(energy_kwh), max(energy_kwh), null) as spent_kwh,
         if(count(*) = count(co2_g), max(co2_g), null) as spent_co2_g,
         sum(epoch_duration_s) as known_s,
@@ -120,12 +122,15 @@ placed as (
         coalesce(late.until_s, until_chosen.known_s) as duration_s,
         coalesce(latest.until_s, asked.known_s) as spent_s,
         judged.shortfall,
-        -- What serves is judged by its energy, as is what lies outside the limits; the rest by its accuracy.
+        judged.accurate_epoch,
+        -- What serves is judged by its energy, as is what lies outside the limits; the rest by its accuracy. Of equally
+        -- cheap ones it is the most accurate, then the shortest, then the oldest, as in `swaps`.
         row_number() over (
             partition by asked.contest_key
             order by
                 judged.rung,
                 if(judged.rung in (0, 2), points.energy_kwh, -points.accuracy),
+                -points.accuracy,
                 points.energy_kwh nulls last,
                 points.epoch,
                 points.recipe_key
@@ -162,17 +167,20 @@ paired as (
         placed.*,
         opponents.opponent_key,
         if(opponents.is_at_its_epoch, opponent.epoch, opponent.last_epoch) as opponent_epochs,
+        if(opponents.is_at_its_epoch, opponent.epoch, opponent.accurate_epoch) as opponent_best_epoch,
         if(opponents.is_at_its_epoch, opponent.num_runs, opponent.num_trained) as opponent_num_runs,
         if(opponents.is_at_its_epoch, opponent.accuracy, opponent.most_accuracy) as opponent_accuracy,
         if(opponents.is_at_its_epoch, opponent.std_accuracy, opponent.std_most_accuracy) as opponent_std_accuracy,
         if(opponents.is_at_its_epoch, opponent.energy_kwh, opponent.spent_kwh) as opponent_kwh,
         if(opponents.is_at_its_epoch, opponent.co2_g, opponent.spent_co2_g) as opponent_co2_g,
         if(opponents.is_at_its_epoch, opponent.source, opponent.worst_source) as opponent_source,
-        -- Of the two, the one that ran once: the cheaper first.
+        -- One run says nothing of the spread, nor does one seed twice; who trains without a seed repeats with each run.
+        placed.num_trained = 1 or placed.is_of_one_seed as is_unrepeated,
+        -- Of the two, the one of unknown spread: the cheaper first.
         row_number() over (
             partition by placed.contest_key
             order by
-                placed.num_trained = 1 and (placed.place = 1 or placed.recipe_key = opponents.opponent_key) desc,
+                is_unrepeated and (placed.place = 1 or placed.recipe_key = opponents.opponent_key) desc,
                 placed.spent_kwh nulls last,
                 placed.recipe_key
         ) as repeat_place
@@ -180,7 +188,7 @@ paired as (
     join opponents using (contest_key)
     join placed as opponent on opponent.recipe_key = opponents.opponent_key
 ),
--- As many epochs of the first as reach what a recipe reached at its best.
+-- As many epochs of the first as reach what a recipe reached at its best, within the limits.
 enough as (
     select
         rival.recipe_key,
@@ -190,7 +198,7 @@ enough as (
     join placed as best on best.contest_key = rival.contest_key and best.place = 1 and best.shortfall is null
     join points
         on points.recipe_key = best.recipe_key
-        and points.is_eligible
+        and points.is_inside
         and points.accuracy >= rival.most_accuracy - tolerance - 1e-9
     where rival.recipe_key <> best.recipe_key
     group by rival.recipe_key
@@ -198,25 +206,38 @@ enough as (
 named as (
     select
         contestants.recipe_key,
-        list(contestants.run_id order by contestants.run_key) as all_run_ids,
-        coalesce(list_sort(list(distinct runs.seed) filter (runs.seed is not null)), []) as all_seeds,
         list_sort(list(distinct runs.region_used)) as all_regions,
         list_sort(list(distinct runs.pue)) as all_pues,
+        arg_min(runs.kind, runs.run_key) as first_kind,
+        arg_min(runs.hardware, runs.run_key) as first_hardware,
         bool_or(runs.kind = 'import') as is_any_imported,
-        max(runs.started_at) as last_started_at
+        -- Such a recipe is judged by all of its runs, as none has finished.
+        bool_or(not contestants.is_done) as is_any_unfinished
     from contestants
     join runs using (run_key)
     where contestants.counts
     group by contestants.recipe_key
+),
+known as materialized (
+    select
+        recipes.* exclude (config),
+        -- Files from elsewhere hold what they hold.
+        if(json_type(recipes.config) = 'OBJECT', recipes.config, '{}'::json) as known_config
+    from recipes
+),
+tried as (
+    select contest_key, list_sort(list(distinct model)) as all_models
+    from known
+    group by contest_key
 )
 select
-    first_run.contest,
-    first_run.dataset,
+    own.contest,
+    own.dataset,
     paired.place,
     paired.shortfall,
     paired.least_accuracy,
-    first_run.model,
-    first_run.precision,
+    own.model,
+    own.precision,
     paired.epoch as epochs,
     paired.num_runs,
     paired.accuracy,
@@ -225,26 +246,32 @@ select
     paired.co2_g,
     paired.duration_s,
     paired.source,
-    named.all_run_ids as run_ids,
-    named.all_seeds as seeds,
+    own.run_ids,
+    own.seeds,
     named.all_regions as regions,
     named.all_pues as pues,
     paired.last_epoch as trained_epochs,
     paired.num_trained as trained_num_runs,
+    paired.accurate_epoch as best_epoch,
     paired.most_accuracy as trained_accuracy,
     paired.spent_kwh as trained_energy_kwh,
     paired.spent_co2_g as trained_co2_g,
     paired.spent_s as trained_duration_s,
     paired.worst_source as trained_source,
-    other_run.model as against_model,
-    other_run.precision as against_precision,
+    other.model as against_model,
+    other.precision as against_precision,
     paired.opponent_epochs as against_epochs,
     paired.opponent_num_runs as against_num_runs,
     paired.opponent_accuracy as against_accuracy,
     paired.opponent_std_accuracy as against_std_accuracy,
     paired.opponent_kwh as against_energy_kwh,
     paired.opponent_co2_g as against_co2_g,
-    other.all_run_ids as against_run_ids,
+    other.run_ids as against_run_ids,
+    paired.opponent_source as against_source,
+    -- Where the other had its accuracy: what it took from there to its last epoch bought none.
+    paired.opponent_best_epoch as against_best_epoch,
+    best_of_other.energy_kwh as against_best_energy_kwh,
+    best_of_other.co2_g as against_best_co2_g,
     paired.recipe_key = paired.opponent_key as is_same_recipe,
     paired.accuracy - paired.opponent_accuracy as accuracy_difference,
     greatest(paired.source, paired.opponent_source) as ratio_source,
@@ -253,28 +280,35 @@ select
     -- Null where one of them ran under one seed: nobody knows its spread.
     abs(paired.accuracy - paired.opponent_accuracy)
         <= sqrt(paired.std_accuracy ** 2 + paired.opponent_std_accuracy ** 2) as is_within_spread,
-    paired.num_trained = 1
+    paired.is_unrepeated
         and paired.repeat_place = 1
         and (paired.place = 1 or paired.recipe_key = paired.opponent_key) as is_worth_repeating,
     instead.epoch as instead_epochs,
     instead.accuracy as instead_accuracy,
     instead.energy_kwh / nullif(paired.spent_kwh, 0) as instead_energy_ratio,
     instead.co2_g / nullif(paired.spent_co2_g, 0) as instead_co2_ratio,
+    abs(instead.accuracy - paired.most_accuracy)
+        <= sqrt(instead.std_accuracy ** 2 + paired.std_most_accuracy ** 2) as instead_is_within_spread,
     paired.num_recipes,
     paired.num_unread,
+    tried.all_models as tried_models,
     named.is_any_imported as is_imported,
-    first_run.kind,
-    first_run.num_parameters,
-    first_run.hardware,
-    first_run.config,
-    first_run.command,
-    named.last_started_at as started_at,
+    named.is_any_unfinished as is_unfinished,
+    named.first_kind as kind,
+    own.num_parameters,
+    named.first_hardware as hardware,
+    own.known_config as config,
+    own.command,
+    own.started_at,
     paired.recipe_key,
     paired.opponent_key as against_recipe_key
 from paired
 join named using (recipe_key)
-join named as other on other.recipe_key = paired.opponent_key
+join known as own using (recipe_key)
+join known as other on other.recipe_key = paired.opponent_key
+join tried on tried.contest_key = paired.contest_key
+join points as best_of_other
+    on best_of_other.recipe_key = paired.opponent_key
+    and best_of_other.epoch = paired.opponent_best_epoch
 left join enough on enough.recipe_key = paired.recipe_key
-left join points as instead on instead.recipe_key = enough.best_key and instead.epoch = enough.first_epoch
-join runs as first_run on first_run.run_key = paired.recipe_key
-join runs as other_run on other_run.run_key = paired.opponent_key;
+left join points as instead on instead.recipe_key = enough.best_key and instead.epoch = enough.first_epoch;
