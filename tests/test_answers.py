@@ -100,6 +100,18 @@ def test_a_crashed_run_counts_only_where_none_is_finished(db: Rows) -> None:
     assert db.rows("select run_ids from recipes") == [{"run_ids": [B]}]
 
 
+def test_a_recipe_is_told_by_the_oldest_run_that_counts(db: Rows) -> None:
+    france = replace(WORLD, region_used="FR", pue=1.5)
+    record(db, A, [0.50], [KWH], group_hash="g", model="vit", ended=False)
+    record(db, B, [0.50], [KWH], group_hash="g", seed=1, model="cnn", config=FULL)
+    record(db, C, [0.50], [KWH], group_hash="g", seed=2, model="resnet18", intensity=france, kind="import")
+
+    [recipe] = db.rows("from recipes")
+    assert (recipe["model"], recipe["kind"], recipe["config"]) == ("cnn", "train", FULL)
+    assert (recipe["regions"], recipe["pues"]) == (["FR", WORLD.region_used], [1.0, 1.5])
+    assert (recipe["is_any_imported"], recipe["run_ids"], recipe["site_g_per_kwh"]) == (True, [B, C], None)
+
+
 @pytest.mark.parametrize("joules", [[KWH, None], [0.0, 0.0]])
 def test_a_recipe_with_a_run_of_unknown_energy_has_no_mean_energy(db: Rows, joules: list[float | None]) -> None:
     """Zero joules are no energy that was metered."""
@@ -109,6 +121,16 @@ def test_a_recipe_with_a_run_of_unknown_energy_has_no_mean_energy(db: Rows, joul
     row = db.rows("from recipe_epochs order by epoch")[1]
     assert (row["accuracy"], row["energy_kwh"], row["co2_g"]) == (0.6, None, None)
     assert db.rows("from swaps") == []
+
+
+def test_what_ties_on_paper_ties_each_time(db: Rows) -> None:
+    """Sums come in any order, and 0.1 + 0.2 + 0.3 is not 0.3 + 0.2 + 0.1 in binary."""
+    for group, joules in (("a", [0.1, 0.2, 0.3]), ("b", [0.3, 0.2, 0.1])):
+        for seed, joule in enumerate(joules):
+            record(db, f"{group}{seed}", [0.5 + joule], [joule], group_hash=group, seed=seed)
+
+    first, second = db.rows("from recipe_epochs order by recipe_key")
+    assert (first["energy_kwh"], first["accuracy"]) == (second["energy_kwh"], second["accuracy"])
 
 
 # Swaps, by hand
@@ -152,7 +174,7 @@ def test_nobody_knows_the_spread_of_one_seed(db: Rows) -> None:
 def test_who_may_not_be_used_instead(db: Rows) -> None:
     """Guessing, runs of other data, runs that shared the machine, and schedules that were cut short."""
     record(db, A, [0.87], [4 * KWH])
-    record(db, B, [0.12], [KWH])
+    record(db, B, [0.12, 0.12], [KWH, KWH])  # it would do with half of itself
     record(db, C, [0.87], [KWH], data_hash="d2")
     record(db, D, [0.87], [KWH], meter={"replayed": True})
     db.write([make_run("e" * 12), make_phase("e" * 12, 0, overlap_s=1.0), make_epoch("e" * 12, 1), make_end("e" * 12)])
@@ -160,6 +182,28 @@ def test_who_may_not_be_used_instead(db: Rows) -> None:
     db.write([make_run("f" * 12), make_phase("f" * 12, 0), cut, make_end("f" * 12)])
 
     assert db.rows("from swaps") == []
+
+
+@pytest.mark.parametrize(
+    ("difference", "a_std", "b_std", "verdict"),
+    [
+        (0.05, 0.03, 0.04, True),  # 0.05 exactly, and in binary a little less or more
+        (-0.05, 0.04, 0.03, True),
+        (0.0501, 0.03, 0.04, False),
+        (0.3 - 0.2, 0.1, 0.0, True),
+        (3e9, 3e9, 0.0, True),
+        (3e9 + 1, 3e9 - 9, 0.0, False),
+        (0.0, 0.0, 0.0, True),
+        (0.0, None, 0.0, None),
+        (0.0, 0.0, None, None),
+        (None, 0.0, 0.0, None),
+    ],
+)
+def test_one_verdict_on_differences(
+    db: Rows, difference: float | None, a_std: float | None, b_std: float | None, verdict: bool | None
+) -> None:
+    found = db.con.execute("select within_spread(?::double, ?::double, ?::double)", [difference, a_std, b_std])
+    assert found.fetchone() == (verdict,)
 
 
 # Savings, by hand
@@ -171,6 +215,8 @@ def test_precision_saved_what_the_paired_runs_say(db: Rows) -> None:
         record(db, f"a{seed}", [0.80, 0.82 + seed / 100], [4 * KWH, 4 * KWH], config=FULL | {"seed": seed}, **common)
         half = FULL | {"precision": "bf16", "seed": seed, "name": "half", "region": "FR"}
         record(db, f"b{seed}", [0.80, 0.81], [2 * KWH, 2 * KWH], config=half, **common | {"group_hash": "16"})
+    sql = "update epoch_rows set duration_s = 5 from runs where runs.run_key = epoch_rows.run_key and group_hash = '16'"
+    db.con.execute(sql)
     record(db, "c0", [0.80, 0.99], [9 * KWH, 9 * KWH], config=half | {"seed": 9}, seed=9, group_hash="16")
 
     [row] = db.rows("from savings")
@@ -180,7 +226,7 @@ def test_precision_saved_what_the_paired_runs_say(db: Rows) -> None:
     assert row["accuracy_difference"] == pytest.approx(-0.015)
     assert row["std_accuracy_difference"] == pytest.approx(0.01 / math.sqrt(2))
     assert (row["from_energy_kwh"], row["to_energy_kwh"], row["energy_ratio"], row["co2_ratio"]) == (8, 4, 0.5, 0.5)
-    assert (row["std_energy_ratio"], row["speed_up"], row["epoch_reduction"]) == (0.0, 1.0, 0.0)
+    assert (row["std_energy_ratio"], row["speed_up"], row["epoch_reduction"]) == (0.0, 2.0, 0.0)
     assert (row["is_same_intensity"], row["source"]) == (True, "estimated")
 
 
@@ -244,6 +290,19 @@ def test_a_config_may_be_any_json(db: Rows, odd: str) -> None:
     assert len(db.rows("from recipes")) == 2
 
 
+@pytest.mark.parametrize("component", ["cpu", "gpu", "ram"])
+def test_measured_and_estimated_joules_are_no_pair(db: Rows, component: str) -> None:
+    """Between the two, another meter is most of the difference."""
+    for seed in (0, 1):
+        record(db, f"a{seed}", [0.8], [2 * KWH], config=FULL, group_hash="a", seed=seed)
+        record(db, f"b{seed}", [0.8], [KWH], config=FULL | {"lr": 0.1}, group_hash="b", seed=seed)
+    of_b1 = "run_key = (select run_key from runs where run_id = 'b1')"
+    db.con.execute(f"update totals set {component}_source = 'measured' where {of_b1}")
+
+    [row] = db.rows("from savings")
+    assert (row["from_run_ids"], row["to_run_ids"]) == (["a0"], ["b0"])
+
+
 def test_savings_know_which_keys_tell_no_recipes_apart() -> None:
     sql = (shipped("sql") / "views" / "7_savings.sql").read_text()
     lists = [set(re.findall(r"'(\w+)'", found)) for found in re.findall(r"key not in \(([^)]*)\)", sql)]
@@ -290,6 +349,14 @@ def test_the_knee_is_where_accuracy_is_highest_above_the_line(
     assert row["knee_epoch"] == knee
     assert row["knee_accuracy"] == (knee and accuracies[knee - 1])
     assert (row["knee_energy_kwh"] is None) == (knee is None)
+
+
+def test_the_knee_of_a_very_long_run(db: Rows) -> None:
+    record(db, A, [0.2, 0.6, 0.7, 0.8], [1, 1, 1, 1])
+    db.con.execute("update epoch_rows set epoch = epoch + 2_000_000")
+
+    [row] = db.rows("from optimal_epoch")
+    assert (row["knee_epoch"], row["knee_accuracy"], row["best_epoch"]) == (2_000_002, 0.6, 2_000_004)
 
 
 def test_hindsight_knows_no_savings_behind_a_gap(db: Rows) -> None:
@@ -500,10 +567,15 @@ def epochs_of(run: Contender, lap: Lap) -> list[Any]:
             energy_total_j=lap.total_j if segment == last else 0.5,
             source=Source.UNKNOWN if lap.total_j is None else Source.ESTIMATED,
             schedule_complete=lap.complete,
-            duration_s=10.0 * run.key % 7 + 1,
+            duration_s=seconds(run),
         )
         for segment, joule in enumerate(lap.attempts)
     ]
+
+
+def seconds(run: Contender) -> float:
+    """What every epoch of it took, as its row says."""
+    return 10.0 * run.key % 7 + 1
 
 
 def phases_of(run: Contender) -> Iterator[Any]:
@@ -727,6 +799,12 @@ def is_onward(key: str, first: Contender, second: Contender) -> bool:
     return usual[0] if usual[0] != usual[1] else first.key < second.key
 
 
+def mean_epoch_s(run: Contender) -> float:
+    """Seconds of an epoch: its own, or those of all attempts at it (10 s each) where the run was resumed."""
+    resumed = any(len(lap.attempts) > 1 for lap in run.laps)
+    return statistics.mean(10 * len(lap.attempts) if resumed else seconds(run) for lap in run.laps)
+
+
 def paired_runs(runs: list[Contender], ranked: set[str]) -> dict[tuple[int, int, str], list[tuple[int, int]]]:
     """Pairs of runs behind the rows of `savings`, by the two recipes and the key."""
     found: dict[tuple[int, int, str], list[tuple[int, int]]] = {}
@@ -819,6 +897,13 @@ def test_marginal_cost_is_that_of_every_gain(world: World) -> None:
     assert_alike(found, expected)
 
 
+def test_marginal_cost_of_a_run_is_the_same_when_asked_for_alone(world: World) -> None:
+    run = next(run for run in world.present if len(run.laps) == 5 and len(run.laps[-1].attempts) == 2)
+    alone = world.rows(f"from marginal where run_key = {run.key} order by epoch")
+    assert alone == world.rows(f"from (from marginal limit 999_999) where run_id = '{run.run_id}' order by epoch")
+    assert len(alone) == len([lap for lap in run.laps if lap.accuracy is not None])
+
+
 def test_the_front_holds_what_nothing_beats(world: World) -> None:
     rows = world.rows("select run_id, epoch from pareto_front where metric = 'accuracy'")
     expected = set().union(*map(unbeaten, by_contest(world.present)))
@@ -834,19 +919,26 @@ def test_savings_are_all_pairs_that_differ_in_one_key(world: World) -> None:
     for runs in by_contest(world.present):
         pairs |= paired_runs(runs, {*ranked})
     found = {(row["from_recipe_key"], row["to_recipe_key"], row["key"]): row for row in world.rows("from savings")}
+    epoch_s = {run.run_id: mean_epoch_s(run) for run in world.present if run.laps}
     expected = {}
     for names, of_two in pairs.items():
         before, after = [[ranked[f"{pair[side]:012x}"] for pair in of_two] for side in (0, 1)]
         gains = [y["val_accuracy"] - x["val_accuracy"] for x, y in zip(before, after, strict=True)]
+        ratios = [y["energy_kwh"] / x["energy_kwh"] for x, y in zip(before, after, strict=True)]
         expected[names] = {
             "num_pairs": len(of_two),
             "accuracy_difference": statistics.mean(gains),
             "std_accuracy_difference": statistics.stdev(gains) if len(gains) > 1 else None,
             "energy_ratio": sum(y["energy_kwh"] for y in after) / sum(x["energy_kwh"] for x in before),
+            "std_energy_ratio": statistics.stdev(ratios) if len(ratios) > 1 else None,
+            "co2_ratio": sum(y["co2_g"] for y in after) / sum(x["co2_g"] for x in before),
+            "speed_up": sum(epoch_s[x["run_id"]] for x in before) / sum(epoch_s[y["run_id"]] for y in after),
             "epoch_reduction": 1 - sum(y["epochs"] for y in after) / sum(x["epochs"] for x in before),
         }
         assert sorted(found[names]["from_run_ids"]) == sorted(row["run_id"] for row in before)
         assert sorted(found[names]["to_run_ids"]) == sorted(row["run_id"] for row in after)
     assert_alike(found, expected)
     assert len(expected) > 100
+    for figure in ("std_energy_ratio", "co2_ratio", "speed_up"):
+        assert len({row[figure] for row in expected.values()} - {None, 0.0, 1.0}) > 2
     assert {key for *_, key in expected} >= {"precision", "early_stop", "patience", "target_acc"}

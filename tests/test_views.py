@@ -343,7 +343,7 @@ def test_what_was_removed_is_in_no_view(db: Store) -> None:
         [make_resume(A), gpus, make_metric(A, 0), Artifact(run_id=A, name="a", path="a", num_bytes=1), make_end(A)]
     )
     names = [row["view_name"] for row in db.rows("select view_name from duckdb_views() where not internal")]
-    kept = {"removed_runs", "phase_totals", "last_attempts", "all_epochs"}
+    kept = {"removed_runs", "phase_totals", "resumed_keys", "resumed_attempts", "last_attempts", "all_epochs"}
     assert all(db.rows(f"from {name}") for name in {*names} - kept)
     db.mark([A, B], removed_at=STARTED_AT)
     assert [name for name in {*names} - kept if db.rows(f"from {name}")] == []

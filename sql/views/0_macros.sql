@@ -13,3 +13,14 @@ create or replace macro clearly_learned(accuracy, num_samples, guessed) as
 -- only where the word is there at all: taking it apart in each of 10,000 runs would double the time of the leaderboard.
 create or replace macro was_replayed(meter) as
     if(contains(meter::text, '"replayed"'), coalesce(meter ->> '$.replayed' = 'true', false), false);
+
+-- Whether two means differ by no more than their repeats do (standard deviations, added in quadrature); null where one of
+-- them is, as nobody knows the spread of one seed. The billionths: in binary, what is equal on paper is a little more.
+create or replace macro within_spread(difference, a_std, b_std) as
+    abs(difference) <= sqrt(a_std ** 2 + b_std ** 2) * (1 + 1e-9) + 1e-9;
+
+-- Whoever tracks a program without a word on its data has not said that they are the data of others.
+create or replace macro names_its_data(data_hash, dataset) as data_hash is not null or dataset <> 'unknown';
+
+-- Processor and GPU by name: figures of one machine can be held against each other.
+create or replace macro machine_of(hardware) as concat_ws(', ', hardware ->> '$.cpu', hardware ->> '$.gpu');

@@ -1,17 +1,28 @@
--- One row per epoch of a run, removed runs among them: its last attempt, as it was written. For views that look at a
--- million of them and know their runs themselves (tests/bench_store.py).
-create or replace view last_attempts as
-with repeated as (
-    -- Only a resumed run has a segment above 0, so that this stays small beside a million epochs.
-    select run_key, epoch, max(segment) as last_segment
-    from epoch_rows
-    where segment > 0
-    group by run_key, epoch
-)
+-- One row per run that was taken up again. These are few: their epochs alone pass the joins below, beside a million others
+-- (tests/bench_store.py).
+create or replace view resumed_keys as
+select run_key
+from resume_rows
+union
+select run_key
+from epoch_rows
+where segment > 0;
+
+-- One row per epoch of a run that was taken up again, removed runs among them: its last attempt, as it was written.
+create or replace view resumed_attempts as
 select epoch_rows.*
 from epoch_rows
-left join repeated using (run_key, epoch)
-where last_segment is null or segment = last_segment;
+semi join resumed_keys using (run_key)
+qualify segment = max(segment) over (partition by run_key, epoch);
+
+-- One row per epoch of a run, removed runs among them: its last attempt, as it was written. For views that look at a
+-- million of them and know their runs themselves.
+create or replace view last_attempts as
+select epoch_rows.*
+from epoch_rows
+anti join resumed_keys using (run_key)
+union all by name
+from resumed_attempts;
 
 -- One row per epoch of a run, removed runs among them: what the last attempt at it learned, and what all attempts cost.
 create or replace view all_epochs as
@@ -35,8 +46,12 @@ with attempts as (
         and epoch is not null
     group by run_key, epoch
 )
+select epoch_rows.* replace (coalesce(energy_source, source) as energy_source)
+from epoch_rows
+anti join resumed_keys using (run_key)
+union all by name
 select
-    last_attempts.* replace (
+    resumed_attempts.* replace (
         if(attempts.epoch is null, duration_s, all_duration_s) as duration_s,
         if(attempts.epoch is null, cpu_j, all_cpu_j) as cpu_j,
         if(attempts.epoch is null, gpu_j, all_gpu_j) as gpu_j,
@@ -45,7 +60,7 @@ select
         if(attempts.epoch is null, error_j, all_error_j) as error_j,
         coalesce(worst_source, energy_source, source) as energy_source
     )
-from last_attempts
+from resumed_attempts
 left join attempts using (run_key, epoch);
 
 -- One row per epoch of a run: what the last attempt at it learned, and what all attempts at it cost.

@@ -18,7 +18,7 @@ with competitors as materialized (
     where run_key not in (select run_key from totals where overlap_s > 0)
         and kind not in ('calibrate', 'estimate')
         and not was_replayed(meter)
-        and (data_hash is not null or dataset <> 'unknown')
+        and names_its_data(data_hash, dataset)
 ),
 -- Integers say which runs compete and which repeat each other (tests/bench_store.py).
 contests as (

@@ -28,7 +28,9 @@ means as (
         -- All seeds look at the same images: more runs are no more images.
         min(all_epochs.val_count) as num_samples,
         -- avg() skips nulls, and a mean over a gap is not one. Who trained without a joule was not metered.
-        if(count(*) = count(nullif(all_epochs.energy_total_j, 0)), avg(all_epochs.energy_total_j), null) as mean_j,
+        if(
+            count(*) = count(nullif(all_epochs.energy_total_j, 0)), round(avg(all_epochs.energy_total_j), 9), null
+        ) as mean_j,
         avg(all_epochs.energy_total_j * counted.site_g_per_kwh) as mean_site_j,
         max(all_epochs.source) as worst_source,
         avg(all_epochs.duration_s) as mean_s

@@ -9,11 +9,15 @@ select
     arg_min(runs.model, runs.run_key) as model,
     arg_min(runs.precision, runs.run_key) as precision,
     arg_min(runs.num_parameters, runs.run_key) as num_parameters,
-    arg_min(runs.flops_per_sample, runs.run_key) as flops_per_sample,
+    arg_min(runs.kind, runs.run_key) as kind,
+    arg_min(runs.hardware, runs.run_key) as hardware,
     arg_min(runs.config, runs.run_key) as config,
     arg_min(runs.command, runs.run_key) as command,
     list(runs.run_id order by runs.run_key) as run_ids,
     coalesce(list(distinct runs.seed order by runs.seed) filter (runs.seed is not null), []) as seeds,
+    list_sort(list(distinct runs.region_used)) as regions,
+    list_sort(list(distinct runs.pue)) as pues,
+    bool_or(runs.kind = 'import') as is_any_imported,
     max(runs.started_at) as started_at,
     -- Null where they ran on grids of different intensity.
     if(min(contestants.site_g_per_kwh) = max(contestants.site_g_per_kwh), min(contestants.site_g_per_kwh), null)

@@ -1,3 +1,32 @@
+-- One row per run: why it may not be ranked, or null, and the percentage points that it reached per kilowatt-hour. It is
+-- narrow: to sort what `run_figures` has is most of the time of a leaderboard (tests/bench_store.py).
+create or replace view run_verdicts as
+select
+    runs.run_key,
+    runs.contest,
+    runs.metric,
+    case
+        when runs.status in ('running', 'waiting') then 'still running'
+        when runs.status in ('paused', 'crashed', 'failed') then runs.status
+        when runs.kind = 'calibrate' then 'a calibration, not a training'
+        when runs.kind = 'estimate' then 'never metered'
+        when was_replayed(runs.meter) then 'replayed power'
+        when runs.metric <> 'accuracy' and runs.value is null then 'no test ' || runs.metric
+        when runs.metric = 'accuracy' and runs.test_accuracy is null then 'no test accuracy'
+        when not names_its_data(runs.data_hash, runs.dataset) then 'data set not said'
+        when totals.total_j is null then 'energy partly unknown'
+        when totals.total_j <= 0 then 'no energy was metered'
+        when totals.overlap_s > 0 then 'shared the machine with another metered run'
+        when runs.metric <> 'accuracy' then null
+        when runs.num_classes is null or runs.test_count is null then 'not known to be above chance'
+        when not clearly_learned(
+            runs.test_accuracy, runs.test_count, guessing(runs.num_classes, runs.majority_share)
+        ) then 'not clearly above chance'
+    end as reason,
+    100 * runs.test_accuracy / nullif(kwh(totals.total_j), 0) as points_per_kwh
+from runs
+left join run_totals as totals using (run_key);
+
 -- One row per run: what it reached, what it took and how that is known, and why it may not be ranked. It is apart from
 -- `leaderboard` for those who need no ranks (tests/bench_store.py).
 create or replace view run_figures as
@@ -40,25 +69,8 @@ select
     coalesce(totals.source, 'unknown'::energy_source) as worst_source,
     kwh(totals.total_j) as total_kwh,
     kwh(totals.total_j) * runs.pue * runs.intensity_g_per_kwh as total_co2_g,
-    case
-        when runs.status in ('running', 'waiting') then 'still running'
-        when runs.status in ('paused', 'crashed', 'failed') then runs.status
-        when runs.kind = 'calibrate' then 'a calibration, not a training'
-        when runs.kind = 'estimate' then 'never metered'
-        when was_replayed(runs.meter) then 'replayed power'
-        when runs.metric <> 'accuracy' and runs.value is null then 'no test ' || runs.metric
-        when runs.metric = 'accuracy' and runs.test_accuracy is null then 'no test accuracy'
-        -- Whoever tracks a program without a word on its data has not said that they are the data of others.
-        when runs.data_hash is null and runs.dataset = 'unknown' then 'data set not said'
-        when totals.total_j is null then 'energy partly unknown'
-        when totals.total_j <= 0 then 'no energy was metered'
-        when totals.overlap_s > 0 then 'shared the machine with another metered run'
-        when runs.metric <> 'accuracy' then null
-        when runs.num_classes is null or runs.test_count is null then 'not known to be above chance'
-        when not clearly_learned(
-            runs.test_accuracy, runs.test_count, guessing(runs.num_classes, runs.majority_share)
-        ) then 'not clearly above chance'
-    end as reason
+    run_verdicts.reason
 from runs
 left join progress using (run_key)
-left join run_totals as totals using (run_key);
+left join run_totals as totals using (run_key)
+join run_verdicts using (run_key);

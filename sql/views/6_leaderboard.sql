@@ -1,12 +1,17 @@
 -- One row per run: what it reached, what it took and how that is known, and its place among the runs of its contest.
 create or replace view leaderboard as
--- Percentage points per unit, as people say it: 86.3 % / 0.42 kWh = 205.
-with ratios as (
+with ranks as (
     select
-        *,
-        100 * test_accuracy / nullif(total_kwh, 0) as points_per_kwh,
-        100 * test_accuracy / nullif(total_co2_g / 1000, 0) as points_per_kg
-    from run_figures
+        run_key,
+        -- Percentage points per unit, as people say it: 86.3 % / 0.42 kWh = 205.
+        points_per_kwh,
+        -- Of accuracy alone: an error divided by energy gets better when more is used.
+        if(
+            reason is null and metric = 'accuracy',
+            rank() over (partition by contest, reason is null order by points_per_kwh desc),
+            null
+        ) as place
+    from run_verdicts
 )
 select
     run_id,
@@ -61,13 +66,8 @@ select
     most_host_bytes as peak_host_bytes,
     most_device_bytes as peak_device_bytes,
     points_per_kwh as acc_per_kwh,
-    points_per_kg as acc_per_kg,
-    -- Of accuracy alone: an error divided by energy gets better when more is used.
-    if(
-        reason is null and metric = 'accuracy',
-        rank() over (partition by contest, reason is null order by points_per_kwh desc),
-        null
-    ) as rank,
+    100 * test_accuracy / nullif(total_co2_g / 1000, 0) as acc_per_kg,
+    place as rank,
     reason as unranked,
     run_key in (select run_key from pareto_front) as on_front,
     worst_source as source,
@@ -80,4 +80,5 @@ select
     region_used,
     started_at,
     ended_at
-from ratios;
+from run_figures
+join ranks using (run_key);

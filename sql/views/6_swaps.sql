@@ -4,6 +4,7 @@
 -- last epoch, set-up included, without the test, on both sides.
 create or replace macro swaps_within(tolerance) as table
 with epochs_of_recipes as materialized (
+    select * exclude (epoch_duration_s)
     from recipe_epochs
 ),
 points as (
@@ -107,8 +108,9 @@ select
     point.energy_kwh / swapped.spent_kwh as energy_ratio,
     point.co2_g / nullif(swapped.spent_co2_g, 0) as co2_ratio,
     -- Null where one of them knows one seed only: nobody knows its spread.
-    abs(point.accuracy - swapped.best_accuracy)
-        <= sqrt(point.std_accuracy ** 2 + bests.best_std_accuracy ** 2) + 1e-9 as is_within_spread,
+    within_spread(
+        point.accuracy - swapped.best_accuracy, point.std_accuracy, bests.best_std_accuracy
+    ) as is_within_spread,
     point.recipe_key = swapped.recipe_key as is_same_recipe,
     -- Where not, the ratio of CO2 is not that of energy: another grid is part of it.
     coalesce(a.site_g_per_kwh = b.site_g_per_kwh, false) as is_same_intensity,

@@ -2,12 +2,18 @@
 create or replace view leaderboard_groups as
 with members as (
     select
-        *,
+        * replace (if(metric = 'accuracy', test_accuracy, value) as value),
+        num_epochs as epochs,
+        test_accuracy as accuracy,
+        total_kwh as energy_kwh,
+        kwh(setup_j) as setup_kwh,
+        total_co2_g as co2_g,
+        worst_source as source,
         -- A run that nobody can repeat, as it is from before groups, stands alone.
         coalesce(group_hash, run_id) as repeated,
-        unranked is null as counts,
+        reason is null as counts,
         status not in ('running', 'waiting', 'paused', 'crashed', 'failed') as is_over
-    from leaderboard
+    from run_figures
 ),
 figures as (
     select
@@ -33,7 +39,9 @@ figures as (
         avg(accuracy) filter (where counts) as average_accuracy,
         -- On a CPU one seed gives one accuracy: that it came out twice says nothing about the spread.
         if(
-            count(distinct seed) filter (where counts) > 1, stddev_samp(accuracy) filter (where counts), null
+            min(seed) filter (where counts) < max(seed) filter (where counts),
+            stddev_samp(accuracy) filter (where counts),
+            null
         ) as spread_accuracy,
         min(accuracy) filter (where counts) as least_accuracy,
         max(accuracy) filter (where counts) as most_accuracy,

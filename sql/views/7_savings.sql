@@ -1,5 +1,6 @@
 -- One row per pair of recipes whose configs differ in one key alone, on one machine: what the second saved over the first,
--- by the seeds that both finished under. Only of trainings by greenml, whose configs are known in full.
+-- by the seeds that both finished under and whose energy is known in the same way: joules that were measured and joules that
+-- were estimated differ by more than most keys. Only of trainings by greenml, whose configs are known in full.
 create or replace view savings as
 with trainings as materialized (
     select
@@ -14,6 +15,9 @@ with trainings as materialized (
         run_figures.chosen_val_accuracy as val_accuracy,
         run_figures.total_kwh as energy_kwh,
         run_figures.total_co2_g as co2_g,
+        run_figures.cpu_source,
+        run_figures.gpu_source,
+        run_figures.ram_source,
         run_figures.worst_source as source
     from run_figures
     join contestants using (run_key)
@@ -34,52 +38,52 @@ counted as materialized (
 configured as materialized (
     select
         runs.run_key as recipe_key,
-        members.contest_key,
         runs.contest,
         runs.dataset,
         runs.model,
         runs.config,
-        concat_ws('|', runs.hardware ->> '$.cpu', runs.hardware ->> '$.gpu') as machine
+        -- Only those that agree in it are compared: one number is carried and joined instead of three columns.
+        hash(members.contest_key, runs.model, machine_of(runs.hardware)) as place_hash
     from (select distinct recipe_key, contest_key from counted) as members
     join runs on runs.run_key = members.recipe_key
     where json_type(runs.config) = 'OBJECT'
 ),
+entries as (
+    select
+        recipe_key,
+        config ->> '$.early_stop' = 'true' as stops_early,
+        unnest(json_keys(config)) as key,
+        unnest(config -> '$.*') as value
+    from configured
+),
 pairs as materialized (
     select
         recipe_key,
-        contest_key,
-        model,
-        machine,
         key,
         value,
         hash(key, value::text) as pair_hash
-    from configured, json_each(config)
+    from entries
     -- What is null is what is not there. What repeats of one recipe may differ in (tests/test_answers.py) is no difference.
-    where type <> 'NULL'
+    where json_type(value) <> 'NULL'
         and key not in (
             'seed', 'name', 'tags', 'region', 'pue', 'data_dir', 'sampling_interval', 'require_meter', 'log'
         )
         -- Without early stopping nobody waits: how long is no difference then.
-        and (key not in ('patience', 'min_delta') or config ->> '$.early_stop' = 'true')
+        and (key not in ('patience', 'min_delta') or stops_early)
 ),
 wholes as (
     select
         recipe_key,
-        contest_key,
-        model,
-        machine,
-        bit_xor(pair_hash) as whole_hash,
+        xor(bit_xor(pair_hash), any_value(place_hash)) as whole_hash,
         bit_xor(pair_hash) filter (key in ('early_stop', 'patience', 'min_delta')) as stop_hash
     from pairs
-    group by all
+    join configured using (recipe_key)
+    group by recipe_key
 ),
 -- What is left of a config without one of its keys, and without none.
 rests as (
     select
         pairs.recipe_key,
-        pairs.contest_key,
-        pairs.model,
-        pairs.machine,
         pairs.key,
         pairs.value,
         -- Early stopping comes with its settings.
@@ -89,9 +93,6 @@ rests as (
     union all by name
     select
         recipe_key,
-        contest_key,
-        model,
-        machine,
         whole_hash as rest_hash
     from wholes
 ),
@@ -104,11 +105,7 @@ differing as (
         a.value as first_value,
         b.value as second_value
     from rests as a
-    join rests as b
-        on a.contest_key = b.contest_key
-        and a.model = b.model
-        and a.machine = b.machine
-        and a.rest_hash = b.rest_hash
+    join rests as b on a.rest_hash = b.rest_hash
     where a.recipe_key <> b.recipe_key
         and b.key is not null
         -- Another way of metering saves nothing.
@@ -154,5 +151,8 @@ select
 from differing
 join configured on configured.recipe_key = differing.from_key
 join counted as x on x.recipe_key = differing.from_key
-join counted as y on y.recipe_key = differing.to_key and y.seed is not distinct from x.seed
+join counted as y
+    on y.recipe_key = differing.to_key
+    and y.seed is not distinct from x.seed
+    and (y.cpu_source, y.gpu_source, y.ram_source) = (x.cpu_source, x.gpu_source, x.ram_source)
 group by differing.from_key, differing.to_key, differing.key;
