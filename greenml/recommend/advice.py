@@ -88,7 +88,7 @@ CONTESTS = """
         arg_max(runs.dataset, runs.run_key) filter (runs.kind = 'train') as train_dataset,
         row_number() over (order by max(runs.started_at) desc, runs.contest) as age
     from runs
-    where runs.kind not in ('calibrate', 'estimate') and (runs.data_hash is not null or runs.dataset <> 'unknown')
+    where runs.kind not in ('calibrate', 'estimate') and names_its_data(runs.data_hash, runs.dataset)
     group by runs.contest
     having {chosen}
 """

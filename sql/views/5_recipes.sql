@@ -18,6 +18,8 @@ select
     list_sort(list(distinct runs.region_used)) as regions,
     list_sort(list(distinct runs.pue)) as pues,
     bool_or(runs.kind = 'import') as is_any_imported,
+    -- Such a recipe is judged by all of its runs, as none has finished.
+    bool_or(not contestants.is_done) as is_any_unfinished,
     max(runs.started_at) as started_at,
     -- Null where they ran on grids of different intensity.
     if(min(contestants.site_g_per_kwh) = max(contestants.site_g_per_kwh), min(contestants.site_g_per_kwh), null)

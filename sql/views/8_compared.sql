@@ -179,8 +179,8 @@ select
     second_num_repeats,
     -- Null where one of them ran once: nobody knows its spread.
     both_std as spread,
-    -- 1e-9: two runs of one recipe lie exactly one spread apart, or in binary a little more.
-    if(is_comparable, abs(second - first) > both_std * (1 + 1e-9), null) as exceeds_spread,
+    -- Two runs of one recipe lie exactly one spread apart.
+    if(is_comparable, not within_spread(second - first, first_std, second_std), null) as exceeds_spread,
     is_comparable,
     (select target_accuracy from target) as target_accuracy
 from paired

@@ -17,7 +17,7 @@ priced as (
         contestants.contest_key,
         runs.* exclude (contest),
         runs.contest,
-        concat_ws(', ', runs.hardware ->> '$.cpu', runs.hardware ->> '$.gpu') as machine,
+        machine_of(runs.hardware) as machine,
         -- Files from elsewhere hold what they hold.
         try_cast(runs.config ->> '$.num_threads' as integer) as num_threads,
         -- Before epochs counted their images, each saw all of them.
@@ -76,9 +76,11 @@ select
     a.flops_per_sample / nullif(b.flops_per_sample, 0) as flops_ratio,
     -- Null where one of them ran once, and the spread of the other does not tell already.
     case
-        when a.joules_per_sample - b.joules_per_sample
-            <= sqrt(coalesce(a.std_joules_per_sample, 0) ** 2 + coalesce(b.std_joules_per_sample, 0) ** 2)
-        then false
+        when within_spread(
+            a.joules_per_sample - b.joules_per_sample,
+            coalesce(a.std_joules_per_sample, 0),
+            coalesce(b.std_joules_per_sample, 0)
+        ) then false
         when a.num_runs > 1 and b.num_runs > 1 then true
     end as exceeds_spread,
     greatest(a.source, b.source) as source

@@ -203,21 +203,6 @@ enough as (
     where rival.recipe_key <> best.recipe_key
     group by rival.recipe_key
 ),
-named as (
-    select
-        contestants.recipe_key,
-        list_sort(list(distinct runs.region_used)) as all_regions,
-        list_sort(list(distinct runs.pue)) as all_pues,
-        arg_min(runs.kind, runs.run_key) as first_kind,
-        arg_min(runs.hardware, runs.run_key) as first_hardware,
-        bool_or(runs.kind = 'import') as is_any_imported,
-        -- Such a recipe is judged by all of its runs, as none has finished.
-        bool_or(not contestants.is_done) as is_any_unfinished
-    from contestants
-    join runs using (run_key)
-    where contestants.counts
-    group by contestants.recipe_key
-),
 known as materialized (
     select
         recipes.* exclude (config),
@@ -248,8 +233,8 @@ select
     paired.source,
     own.run_ids,
     own.seeds,
-    named.all_regions as regions,
-    named.all_pues as pues,
+    own.regions,
+    own.pues,
     paired.last_epoch as trained_epochs,
     paired.num_trained as trained_num_runs,
     paired.accurate_epoch as best_epoch,
@@ -278,8 +263,9 @@ select
     paired.energy_kwh / nullif(paired.opponent_kwh, 0) as energy_ratio,
     paired.co2_g / nullif(paired.opponent_co2_g, 0) as co2_ratio,
     -- Null where one of them ran under one seed: nobody knows its spread.
-    abs(paired.accuracy - paired.opponent_accuracy)
-        <= sqrt(paired.std_accuracy ** 2 + paired.opponent_std_accuracy ** 2) as is_within_spread,
+    within_spread(
+        paired.accuracy - paired.opponent_accuracy, paired.std_accuracy, paired.opponent_std_accuracy
+    ) as is_within_spread,
     paired.is_unrepeated
         and paired.repeat_place = 1
         and (paired.place = 1 or paired.recipe_key = paired.opponent_key) as is_worth_repeating,
@@ -287,23 +273,23 @@ select
     instead.accuracy as instead_accuracy,
     instead.energy_kwh / nullif(paired.spent_kwh, 0) as instead_energy_ratio,
     instead.co2_g / nullif(paired.spent_co2_g, 0) as instead_co2_ratio,
-    abs(instead.accuracy - paired.most_accuracy)
-        <= sqrt(instead.std_accuracy ** 2 + paired.std_most_accuracy ** 2) as instead_is_within_spread,
+    within_spread(
+        instead.accuracy - paired.most_accuracy, instead.std_accuracy, paired.std_most_accuracy
+    ) as instead_is_within_spread,
     paired.num_recipes,
     paired.num_unread,
     tried.all_models as tried_models,
-    named.is_any_imported as is_imported,
-    named.is_any_unfinished as is_unfinished,
-    named.first_kind as kind,
+    own.is_any_imported as is_imported,
+    own.is_any_unfinished as is_unfinished,
+    own.kind,
     own.num_parameters,
-    named.first_hardware as hardware,
+    own.hardware,
     own.known_config as config,
     own.command,
     own.started_at,
     paired.recipe_key,
     paired.opponent_key as against_recipe_key
 from paired
-join named using (recipe_key)
 join known as own using (recipe_key)
 join known as other on other.recipe_key = paired.opponent_key
 join tried on tried.contest_key = paired.contest_key
