@@ -897,13 +897,6 @@ def test_marginal_cost_is_that_of_every_gain(world: World) -> None:
     assert_alike(found, expected)
 
 
-def test_marginal_cost_of_a_run_is_the_same_when_asked_for_alone(world: World) -> None:
-    run = next(run for run in world.present if len(run.laps) == 5 and len(run.laps[-1].attempts) == 2)
-    alone = world.rows(f"from marginal where run_key = {run.key} order by epoch")
-    assert alone == world.rows(f"from (from marginal limit 999_999) where run_id = '{run.run_id}' order by epoch")
-    assert len(alone) == len([lap for lap in run.laps if lap.accuracy is not None])
-
-
 def test_the_front_holds_what_nothing_beats(world: World) -> None:
     rows = world.rows("select run_id, epoch from pareto_front where metric = 'accuracy'")
     expected = set().union(*map(unbeaten, by_contest(world.present)))

@@ -16,7 +16,6 @@ with climbs as (
 gains as (
     select
         runs.run_id,
-        climbs.run_key,
         climbs.epoch,
         climbs.val_accuracy,
         -- greatest() skips nulls. Who trained without a joule was not metered.
@@ -35,7 +34,5 @@ select
     points as gained_points,
     -- An epoch that gained nothing has no price per point: null, and not infinite.
     1000 * used_kwh / nullif(points, 0) as wh_per_point,
-    used_kwh * site_g_per_kwh / nullif(points, 0) as g_per_point,
-    -- For those who ask for a few runs: only what is said of it passes the window, and spares all others.
-    run_key
+    used_kwh * site_g_per_kwh / nullif(points, 0) as g_per_point
 from gains;
