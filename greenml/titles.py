@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,18 +20,22 @@ def by_contest(rows: Iterable[Row]) -> dict[str, str]:
 
 
 def titles_of(firsts: Sequence[Row]) -> list[str]:
-    """The data set of each contest; what tells two on one data set apart, where there are two."""
+    """The data set of each contest, of which a row each is given, and how it is judged and metered where that is not as
+    usual; where that leaves two alike, what tells them apart."""
     titles = [_title_of(row) for row in firsts]
+    often = Counter(titles)
     return [
-        title
-        if titles.count(title) == 1
-        else f"{title} (data {(row['data_hash'] or 'not given')[:6]}, split {(row['split_hash'] or 'not given')[:6]})"
-        for title, row in zip(titles, firsts, strict=True)
+        title if often[title] == 1 else f"{title} ({_data_of(row)})" for title, row in zip(titles, firsts, strict=True)
     ]
 
 
 def _title_of(row: Row) -> str:
     better = "less" if row["goal"] == "min" else "more"
-    judged = "" if row["metric"] == "accuracy" else f", by {row['metric']}: {better} is better"
+    judged = "" if row["metric"] == "accuracy" else f", by {row['metric']} ({better} is better)"
     scope = ", metered as the share of its processes" if row["scope"] == "process" else ""
     return f"{row['dataset']}{judged}{scope}"
+
+
+def _data_of(row: Row) -> str:
+    data, split = row["data_hash"], row["split_hash"]
+    return f"data {data[:6]}, split {split[:6]}" if data and split else "data not given"

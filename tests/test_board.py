@@ -408,3 +408,12 @@ def test_show_tells_what_only_some_runs_have(db: Store, greenml: Greenml) -> Non
         assert text in out, text
     [run] = json.loads(greenml("runs", "show", A, "--json")[1])
     assert (run["note"], run["resumes"][0]["epoch"]) == ("try again", 2)
+
+
+def test_groups_that_look_alike_are_told_apart(greenml: Greenml, db: Store) -> None:
+    for name, lr in (("a", 0.1), ("b", 0.2)):
+        for seed in (0, 1):
+            own = {"model": "cnn", "lr": lr, "patience": 5, "seed": seed}
+            record(db, f"{name}{seed}" * 6, [0.9], [1e4 * lr], seed=seed, config=own, group_hash=name)
+    assert "cnn fp32: #1 lr 0.1; #2 lr 0.2\n" in greenml("board", "--grouped")[2]
+    assert "_config" not in greenml("board", "--grouped", "--json")[1]

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import random
+import re
 import shlex
 import sys
 from dataclasses import replace
@@ -25,6 +26,7 @@ from greenml.cli import train as training
 from greenml.errors import StoreError
 from greenml.recommend import Asked, advise
 from greenml.records import Source
+from greenml.resources import shipped
 from greenml.units import JOULES_PER_KWH, kwh
 
 if TYPE_CHECKING:
@@ -261,6 +263,28 @@ def test_runners_up_say_what_would_have_served_in_their_place(db: Store) -> None
     ]
 
 
+def test_a_training_under_several_rules_that_stop_it_is_one_choice(db: Store, greenml: Greenml) -> None:
+    """Its epochs are the same ones; who was trained otherwise is another choice."""
+    trained(db, "a", "cnn", [0.5, 0.7, 0.9], 1 * WH, settings={"lr": 0.1})
+    trained(db, "b", "resnet18", [0.5, 0.7], 9 * WH, settings={"lr": 0.002})
+    trained(db, "c", "resnet18", [0.5, 0.7, 0.7], 9 * WH, settings={"lr": 0.002, "early_stop": True, "seed": 3})
+    trained(db, "d", "resnet18", [0.4, 0.6], 9 * WH, settings={"lr": 0.01})
+
+    said = [line.partition(" for")[0] for line in only(db).runners_up]
+
+    assert said == ["resnet18 with lr 0.002", "resnet18 with lr 0.01"]
+    assert len(only(db, num_runners_up=1).runners_up) == 1
+    assert len(json.loads(greenml("recommend", "--json")[1])) == 4
+    assert len(json.loads(greenml("recommend", "--low-carbon", "20g", "--json")[1])) == 3
+
+
+def test_what_stops_a_training_is_said_alike_in_sql() -> None:
+    text = (shipped("sql") / "views" / "8_recommended.sql").read_text(encoding="utf-8")
+    [patch] = re.findall(r"json_merge_patch\(known_config, '(.*?)'\)", text, re.DOTALL)
+    assert set(json.loads(patch)) == {*configs.STOP_RULES, *configs.OF_ONE_RUN}
+    assert set(json.loads(patch).values()) == {None}
+
+
 def test_what_runners_up_are_told_keeps_to_the_limits(db: Store) -> None:
     """Nine grams are two epochs of cnn, and it takes three for what resnet18 reached at its end."""
     trained(db, "a", "cnn", [0.5, 0.7, 0.9], 9 * WH)
@@ -481,7 +505,10 @@ def test_other_metrics_get_no_recommendation(db: Store) -> None:
 
     advice = only(db)
 
-    assert advice.sentence == "No recommendation for power, by mae: only accuracy is ranked against energy"
+    assert (
+        advice.sentence
+        == "No recommendation for power, by mae (less is better): only accuracy is ranked against energy"
+    )
     assert (advice.next_command, advice.rows) == (None, [])
 
 

@@ -155,7 +155,7 @@ def test_tracked_runs_without_accuracy_have_a_table_of_their_own(db: Store, gree
     )
     code, out, _ = greenml("report", "--md")
     assert code == 0
-    assert "### prices, by mae: less is better" in out
+    assert "### prices, by mae (less is better)" in out
     assert "1 run, 0 ranked" in out
     _, card, _ = greenml("report", "--model-card", A)
     assert ModelCard(card).data.to_dict()["metrics"] == ["mae"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from greenml import config as configs
 from greenml import console, exchange
 from greenml.cli.options import (
     EVERYTHING,
@@ -27,6 +28,7 @@ from greenml.cli.options import (
 )
 from greenml.console import FRONT, SOURCES, SPREAD, UNKNOWN, Column, counted, figure, percentage
 from greenml.errors import StoreError, UsageError, nearest
+from greenml.titles import titles_of
 from greenml.units import JOULES_PER_KWH, JOULES_PER_WH, format_duration
 
 if TYPE_CHECKING:
@@ -39,6 +41,10 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 REFRESH_S = 2.0
+SAID = {"model", "precision", "dataset", *configs.OF_ONE_RUN}
+"""Keys of a config that a row of groups shows, or that its runs may differ in."""
+MANY = 4
+"""Keys that are said of a row, at most."""
 UNFINISHED = "status in ('running', 'waiting', 'paused', 'crashed', 'failed')"
 COUNTS = f"""
     (select count(*) from runs) as _num_runs,
@@ -111,7 +117,7 @@ def board(
         rows = db.rows(sql, binds)
         if grouped:
             tables, notes = page(rows, group_columns)
-            said = about_groups(rows)
+            said = [*apart(rows), *about_groups(rows)]
         else:
             tables, notes = page(rows, lambda metric: columns(metric, target))
             said = about_runs(rows)
@@ -157,14 +163,14 @@ def query_of_runs(
             count(*) over own as _in_contest,
             (select sum(num_runs)::integer from repeats) as _num_repeats,
             (select count(*) from repeats) as _num_repeated,
-            min(dataset) over own as _title,
+            min(dataset) over own as _dataset,
             {COUNTS},
             row_number() over (own order by {order}, started_at desc, run_id) as _place
         from chosen {joined}
         where {finished}
         window own as (partition by contest)
         qualify _place <= ?
-        order by _title, contest, _place
+        order by _dataset, contest, _place
     """
     return sql, [*values, *more_values, *([] if target is None else [target]), limit]
 
@@ -177,15 +183,16 @@ def query_of_groups(order: str, asked: dict[str, Any], limit: int, everything: b
         select
             *,
             list_has_any(run_ids, (select list(run_id) from runs where kind = 'import')) as _is_imported,
+            (select config from runs where runs.run_id = chosen.run_ids[1]) as _config,
             count(*) over own as _in_contest,
-            min(dataset) over own as _title,
+            min(dataset) over own as _dataset,
             {COUNTS},
             row_number() over (own order by {order}, started_at desc, run_ids) as _place
         from chosen
         where {"true" if everything else "num_unfinished < num_runs"}
         window own as (partition by contest)
         qualify _place <= ?
-        order by _title, contest, _place
+        order by _dataset, contest, _place
     """
     return sql, [*values, limit]
 
@@ -252,13 +259,10 @@ def keep_drawing(draw: Any) -> None:
 def page(rows: list[Row], shown: Callable[[str], list[Column]]) -> tuple[list[Table], list[str]]:
     """A table for each contest, its columns by what it is judged by, and what is to be said about them all."""
     contests = [list(group) for _, group in itertools.groupby(rows, lambda row: row["contest"])]
-    titles = [title_of(group[0]) for group in contests]
+    titles = titles_of([group[0] | {"dataset": group[0]["_dataset"]} for group in contests])
     tables, notes = [], []
     for group, title in zip(contests, titles, strict=True):
         first = group[0]
-        if titles.count(title) > 1:
-            data, split = first["data_hash"], first["split_hash"]
-            title += f" (data {data[:6]}, split {split[:6]})" if data and split else " (data not given)"
         if first["metric"] != "accuracy":
             notes.append(f"– {first['metric']} is sorted, not ranked: only accuracy is ranked per kWh")
         tables.append(console.table(shown(first["metric"]), group, title=title))
@@ -266,14 +270,6 @@ def page(rows: list[Row], shown: Callable[[str], list[Column]]) -> tuple[list[Ta
             notes.append(f"{more:,} more on {title}: --limit")
     sources = {row["source"] for row in rows}
     return tables, notes + [legend for source, (_, legend) in SOURCES.items() if source in sources]
-
-
-def title_of(row: Row) -> str:
-    """The data set of a contest; where it is not judged by accuracy, or metered by its share, that too."""
-    better = "less" if row["goal"] == "min" else "more"
-    judged = "" if row["metric"] == "accuracy" else f", by {row['metric']}: {better} is better"
-    share = ", metered as the share of its processes" if row["scope"] == "process" else ""
-    return f"{row['_title']}{judged}{share}"
 
 
 def reached(metric: str, value: str, accuracy: str) -> Column:
@@ -376,6 +372,24 @@ def about_groups(rows: list[Row]) -> list[str]:
     return notes + on_their_word(
         [f"{row['model']} {row['run_ids'][0][:8]}" for row in rows if row["_is_imported"] and row["rank"]]
     )
+
+
+def apart(rows: list[Row]) -> list[str]:
+    """What tells groups apart that look alike on the page, a line for each model and precision that comes twice."""
+    alike: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        if row["rank"] and isinstance(row["_config"], dict):  # files from elsewhere hold what they hold
+            alike.setdefault((row["contest"], row["model"], row["precision"] or UNKNOWN), []).append(row)
+    notes = []
+    for (_, model, precision), group in alike.items():
+        first = group[0]["_config"]
+        keys = [key for key in first if key not in SAID and any(row["_config"].get(key) != first[key] for row in group)]
+        more = f", and {len(keys) - MANY} more keys" if len(keys) > MANY else ""
+        each = [
+            f"#{row['rank']} " + ", ".join(f"{key} {row['_config'].get(key)}" for key in keys[:MANY]) for row in group
+        ]
+        notes += [f"{model} {precision}: {'; '.join(each)}{more}"] if keys else []
+    return notes
 
 
 def left_out(db: Store, rows: list[Row], everything: bool) -> list[str]:

@@ -83,7 +83,7 @@ def recommend(
         or quantity("--low-carbon", low_carbon, units.GRAMS, "20g"),
         max_time_s=quantity("--max-time", max_time, units.SECONDS, "10m"),
         tolerance=None if tolerance is None else parse_tolerance(tolerance),
-        num_runners_up=EVERYTHING if lists_all else limit or RUNNERS_UP,
+        num_runners_up=None if lists_all else limit or RUNNERS_UP,
         num_contests=EVERYTHING if lists_all else NUM_CONTESTS,
     )
     db = Store(resolve_path(store))
@@ -176,8 +176,9 @@ def show_one(advice: Advice, *, several: bool) -> None:
 
 
 def leaders(advice: Advice) -> list[Row]:
-    """What stays within the limits, most accurate first."""
-    return [row for row in advice.rows if row["shortfall"] in (None, "not accurate enough")]
+    """What stays within the limits, most accurate first; a training that was stopped by several rules once."""
+    inside = [row for row in advice.rows if row["shortfall"] in (None, "not accurate enough")]
+    return [row for row in inside if row["is_first_of_training"]]
 
 
 def list_leaders(advice: list[Advice], threshold: str, limit: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from greenml.recommend import commands, words
+from greenml.titles import titles_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,8 @@ class Asked:
     """Of training and validation, without what setting up took."""
     tolerance: float | None = None
     """Without a target: how far below the most accurate, as a fraction. None is 0.01, or 0 where there are limits."""
-    num_runners_up: int = 3
+    num_runners_up: int | None = 3
+    """None is all there are."""
     num_contests: int = 5
     """So many are advised on, the newest first; the others are named."""
 
@@ -79,7 +81,7 @@ class Advice:
 CONTESTS = """
     select
         runs.contest,
-        min(runs.dataset) as title,
+        min(runs.dataset) as dataset,
         any_value(runs.metric) as metric,
         any_value(runs.goal) as goal,
         any_value(runs.scope) as scope,
@@ -98,7 +100,9 @@ def advise(db: Store, asked: Asked) -> list[Advice]:
     """What to run, one piece of advice a contest, the newest contest first; nothing where there are no runs."""
     rows = recommended(db, asked)
     contests = [list(group) for _, group in itertools.groupby(rows, lambda row: row["_age"])]
-    titles = words.titles([group[0] for group in contests])
+    titles = titles_of(
+        [{key[1:]: value for key, value in group[0].items() if key.startswith("_")} for group in contests]
+    )
     return [_advice(db, asked, title, group) for title, group in zip(titles, contests, strict=True)]
 
 
@@ -118,11 +122,21 @@ def recommended(db: Store, asked: Asked) -> list[Row]:
         "null" if value is None else repr(float(value))
         for value in (asked.target_accuracy, asked.tolerance_or_default, asked.max_co2_g, asked.max_time_s)
     ]
+    needed = "true"
+    if asked.num_runners_up is not None:  # beside the first and whom it is held against
+        needed = f"""
+            found.is_first_of_training and found.num_trainings <= {asked.num_runners_up + 2}
+            or found.recipe_key = found.against_recipe_key
+        """
     sql = f"""
-        with contests as ({chosen})
+        with contests as ({chosen}),
+        found as (
+            select *, count(*) filter (is_first_of_training) over (partition by contest order by place) as num_trainings
+            from recommended({", ".join(asks)})
+        )
         select
             contests.contest as _contest,
-            contests.title as _title,
+            contests.dataset as _dataset,
             contests.metric as _metric,
             contests.goal as _goal,
             contests.scope as _scope,
@@ -130,16 +144,15 @@ def recommended(db: Store, asked: Asked) -> list[Row]:
             contests.split_hash as _split_hash,
             contests.train_dataset as _train_dataset,
             contests.age as _age,
-            found.*
+            found.* exclude (num_trainings)
         from contests
-        left join recommended({", ".join(asks)}) as found
+        left join found
             on found.contest = contests.contest
             and contests.age <= ?
-            -- Beside the first and whom it is held against.
-            and (found.place <= ? + 2 or found.recipe_key = found.against_recipe_key)
+            and ({needed})
         order by contests.age, found.place
     """
-    return db.rows(sql, [*conditions.values(), asked.num_contests, asked.num_runners_up])
+    return db.rows(sql, [*conditions.values(), asked.num_contests])
 
 
 def _advice(db: Store, asked: Asked, title: str, group: list[Row]) -> Advice:

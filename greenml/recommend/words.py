@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from greenml import config as configs
@@ -29,27 +28,6 @@ EXTENT = "energy is that of a run until then, setting up included; time is that 
 """What the figures of a recipe at an epoch hold."""
 SAME = 1e-6
 """Two ratios that differ by less are one: the same grid, with the rounding of sums."""
-
-
-def titles(contests: Sequence[Row]) -> list[str]:
-    """The data set of each contest, and where that leaves two alike, what tells them apart."""
-    plain = [_title(contest) for contest in contests]
-    often = Counter(plain)
-    return [
-        title if often[title] == 1 else f"{title} ({_data(contest)})"
-        for title, contest in zip(plain, contests, strict=True)
-    ]
-
-
-def _title(contest: Row) -> str:
-    judged = "" if contest["_metric"] == "accuracy" else f", by {contest['_metric']}"
-    share = ", metered as the share of its processes" if contest["_scope"] == "process" else ""
-    return f"{contest['_title']}{judged}{share}"
-
-
-def _data(contest: Row) -> str:
-    data, split = contest["_data_hash"], contest["_split_hash"]
-    return f"data {data[:6]}, split {split[:6]}" if data and split else "data not given"
 
 
 def sentence(asked: Asked, best: Row, other: Row) -> str:
@@ -191,11 +169,12 @@ def _own_command(best: Row) -> Iterator[str]:
 
 
 def runners_up(asked: Asked, rows: Sequence[Row]) -> list[str]:
-    """What else there is, best first, without what the sentence names already."""
+    """What else there is, best first, without what the sentence names already, and each training once: others that
+    differ in what stops them stand for the same epochs."""
     best = rows[0]
     said = {best["recipe_key"], *([best["against_recipe_key"]] if best["shortfall"] is None else [])}
-    others = [row for row in rows if row["recipe_key"] not in said][: asked.num_runners_up]
-    return [_runner_up(row, best) for row in others]
+    others = [row for row in rows if row["is_first_of_training"] and row["recipe_key"] not in said]
+    return [_runner_up(row, best) for row in others[: asked.num_runners_up]]
 
 
 def _runner_up(row: Row, best: Row) -> str:

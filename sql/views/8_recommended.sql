@@ -207,7 +207,19 @@ known as materialized (
     select
         recipes.* exclude (config),
         -- Files from elsewhere hold what they hold.
-        if(json_type(recipes.config) = 'OBJECT', recipes.config, '{}'::json) as known_config
+        if(json_type(recipes.config) = 'OBJECT', recipes.config, '{}'::json) as known_config,
+        -- One training, whatever ends it and whatever it is called: at the same epoch it is the same. These are
+        -- greenml.config.STOP_RULES and OF_ONE_RUN (tests/test_recommend.py).
+        if(
+            kind = 'train',
+            hash(model, precision, machine_of(hardware), json_merge_patch(known_config, '{
+                "epochs": null, "early_stop": null, "patience": null, "min_delta": null, "target_acc": null,
+                "time_budget": null, "energy_budget": null, "carbon_budget": null,
+                "seed": null, "name": null, "tags": null, "region": null, "pue": null, "data_dir": null,
+                "sampling_interval": null, "require_meter": null, "log": null
+            }')),
+            recipe_key
+        ) as training_key
     from recipes
 ),
 tried as (
@@ -287,6 +299,8 @@ select
     own.known_config as config,
     own.command,
     own.started_at,
+    -- Of the same training, stopped by other rules, only the best is another choice.
+    row_number() over (partition by own.contest_key, own.training_key order by paired.place) = 1 as is_first_of_training,
     paired.recipe_key,
     paired.opponent_key as against_recipe_key
 from paired
