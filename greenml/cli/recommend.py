@@ -178,7 +178,7 @@ def show_one(advice: Advice, *, several: bool) -> None:
 def leaders(advice: Advice) -> list[Row]:
     """What stays within the limits, most accurate first; a training that was stopped by several rules once."""
     inside = [row for row in advice.rows if row["shortfall"] in (None, "not accurate enough")]
-    return [row for row in inside if row["is_first_of_training"]]
+    return [row for row in inside if row["training_place"]]
 
 
 def list_leaders(advice: list[Advice], threshold: str, limit: int) -> None:

@@ -125,15 +125,11 @@ def recommended(db: Store, asked: Asked) -> list[Row]:
     needed = "true"
     if asked.num_runners_up is not None:  # beside the first and whom it is held against
         needed = f"""
-            found.is_first_of_training and found.num_trainings <= {asked.num_runners_up + 2}
+            found.training_place <= {asked.num_runners_up + 2}
             or found.recipe_key = found.against_recipe_key
         """
     sql = f"""
-        with contests as ({chosen}),
-        found as (
-            select *, count(*) filter (is_first_of_training) over (partition by contest order by place) as num_trainings
-            from recommended({", ".join(asks)})
-        )
+        with contests as ({chosen})
         select
             contests.contest as _contest,
             contests.dataset as _dataset,
@@ -144,9 +140,9 @@ def recommended(db: Store, asked: Asked) -> list[Row]:
             contests.split_hash as _split_hash,
             contests.train_dataset as _train_dataset,
             contests.age as _age,
-            found.* exclude (num_trainings)
+            found.*
         from contests
-        left join found
+        left join recommended({", ".join(asks)}) as found
             on found.contest = contests.contest
             and contests.age <= ?
             and ({needed})

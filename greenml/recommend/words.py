@@ -173,7 +173,7 @@ def runners_up(asked: Asked, rows: Sequence[Row]) -> list[str]:
     differ in what stops them stand for the same epochs."""
     best = rows[0]
     said = {best["recipe_key"], *([best["against_recipe_key"]] if best["shortfall"] is None else [])}
-    others = [row for row in rows if row["is_first_of_training"] and row["recipe_key"] not in said]
+    others = [row for row in rows if row["training_place"] and row["recipe_key"] not in said]
     return [_runner_up(row, best) for row in others[: asked.num_runners_up]]
 
 

@@ -208,19 +208,34 @@ known as materialized (
         recipes.* exclude (config),
         -- Files from elsewhere hold what they hold.
         if(json_type(recipes.config) = 'OBJECT', recipes.config, '{}'::json) as known_config,
-        -- One training, whatever ends it and whatever it is called: at the same epoch it is the same. These are
-        -- greenml.config.STOP_RULES and OF_ONE_RUN (tests/test_recommend.py).
+        -- One training, whatever ends it and whatever it is called: at the same epoch it is the same. Of a config that
+        -- is all but greenml.config.STOP_RULES and OF_ONE_RUN (tests/test_recommend.py).
         if(
             kind = 'train',
-            hash(model, precision, machine_of(hardware), json_merge_patch(known_config, '{
-                "epochs": null, "early_stop": null, "patience": null, "min_delta": null, "target_acc": null,
-                "time_budget": null, "energy_budget": null, "carbon_budget": null,
-                "seed": null, "name": null, "tags": null, "region": null, "pue": null, "data_dir": null,
-                "sampling_interval": null, "require_meter": null, "log": null
-            }')),
+            hash(precision, machine_of(hardware), json_extract_string(known_config, [
+                'model', 'model_args', 'dataset', 'image_size', 'augment', 'val_fraction', 'split_seed', 'batch_size',
+                'grad_accum', 'optimizer', 'lr', 'weight_decay', 'label_smoothing', 'warmup_steps', 'ema_decay',
+                'precision', 'device', 'num_threads', 'meter', 'scope', 'tdp'
+            ])),
             recipe_key
         ) as training_key
     from recipes
+),
+ends as (
+    select
+        placed.recipe_key,
+        placed.contest_key,
+        placed.place,
+        row_number() over (partition by placed.contest_key, known.training_key order by placed.place) = 1 as is_first
+    from placed
+    join known using (recipe_key)
+),
+choices as (
+    select
+        recipe_key,
+        is_first,
+        count(*) filter (is_first) over (partition by contest_key order by place) as num_firsts
+    from ends
 ),
 tried as (
     select contest_key, list_sort(list(distinct model)) as all_models
@@ -299,13 +314,14 @@ select
     own.known_config as config,
     own.command,
     own.started_at,
-    -- Of the same training, stopped by other rules, only the best is another choice.
-    row_number() over (partition by own.contest_key, own.training_key order by paired.place) = 1 as is_first_of_training,
+    -- Of the same training, stopped by several rules, only the best is a choice, and has a place among these.
+    if(choices.is_first, choices.num_firsts, null) as training_place,
     paired.recipe_key,
     paired.opponent_key as against_recipe_key
 from paired
 join known as own using (recipe_key)
 join known as other on other.recipe_key = paired.opponent_key
+join choices on choices.recipe_key = paired.recipe_key
 join tried on tried.contest_key = paired.contest_key
 join points as best_of_other
     on best_of_other.recipe_key = paired.opponent_key
