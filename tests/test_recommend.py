@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import typer
 from conftest import STARTED_AT, WORLD, make_end, make_epoch, make_phase, make_run, record
-from test_answers import World, assert_alike, random_contest, recipe_points
+from test_answers import Contender, World, assert_alike, counting, random_contest, recipe_points, recipes_of
 
 from greenml import cli
 from greenml import config as configs
@@ -917,8 +917,18 @@ def spent(curve: dict[int, Row]) -> float:
     return math.inf if None in energies else max(energies)
 
 
+def training_of(recipe: int, run: Contender) -> object:
+    """The same for recipes that differ in nothing but what stops them."""
+    searched = sorted({*configs.KEYS} - {*configs.STOP_RULES, *configs.OF_ONE_RUN})
+    return (run.cpu, *(run.config.get(key) for key in searched)) if run.kind == "train" else recipe
+
+
 def best_recommended(
-    curves: dict[int, dict[int, Row]], target: float | None, tolerance: float, most_co2_g: float | None
+    curves: dict[int, dict[int, Row]],
+    trainings: dict[int, object],
+    target: float | None,
+    tolerance: float,
+    most_co2_g: float | None,
 ) -> dict[int, Row]:
     """Rows of `recommended` for one contest, by recipe: every point is tried."""
     usable = {
@@ -942,13 +952,14 @@ def best_recommended(
         return rung, energy if rung in (0, 2) else -accuracy, -accuracy, energy, epoch, key
 
     ranked = sorted(curves, key=order)
+    firsts = [key for i, key in enumerate(ranked) if trainings[key] not in {trainings[other] for other in ranked[:i]}]
     first, at_its_epoch = ranked[0], False
     if target is None:
         able = [key for key in curves if usable[key]]
         other = min(able, key=lambda key: (-round(max(usable[key]), 9), spent(curves[key]), key), default=first)
     else:
-        at_its_epoch = len(ranked) > 1 and chosen[ranked[1]][0] == 0
-        other = ranked[1] if at_its_epoch else first
+        at_its_epoch = len(firsts) > 1 and chosen[firsts[1]][0] == 0
+        other = firsts[1] if at_its_epoch else first
     peak = curves[other][chosen[other][1] if at_its_epoch else most_accurate(curves[other])]
     last = curves[other][chosen[other][1] if at_its_epoch else max(curves[other])]
     known = at_its_epoch or spent(curves[other]) < math.inf
@@ -969,6 +980,7 @@ def best_recommended(
         row = curves[key][epoch]
         rows[key] = {
             "place": place,
+            "training_place": firsts.index(key) + 1 if key in firsts else None,
             "epochs": epoch,
             "is_answer": rung == 0,
             "accuracy": row["accuracy"],
@@ -1012,8 +1024,12 @@ def test_recipes_of_several_seeds_against_every_point(
     for key, curve in points.items():
         contests.setdefault(contest[key], {})[key] = curve
     expected: dict[int, Row] = {}
+    trainings = {
+        members[0].key: training_of(members[0].key, counting(members)[0])
+        for members in recipes_of(world.present).values()
+    }
     for curves in contests.values():
-        expected |= best_recommended(curves, target, tolerance, most_co2_g)
+        expected |= best_recommended(curves, trainings, target, tolerance, most_co2_g)
     asks = ", ".join("null" if ask is None else repr(ask) for ask in (target, tolerance, most_co2_g, None))
     rows = world.rows(f"select *, shortfall is null as is_answer from recommended({asks})")
 
@@ -1021,4 +1037,5 @@ def test_recipes_of_several_seeds_against_every_point(
     assert 0 < sum(row["is_answer"] for row in expected.values()) < len(expected)
     assert {row["is_worth_repeating"] for row in expected.values()} == {False, True}
     assert any(row["instead_epochs"] for row in expected.values())
+    assert any(row["training_place"] is None for row in expected.values())
     assert any(row["against_std_accuracy"] for row in expected.values())

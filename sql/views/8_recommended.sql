@@ -144,8 +144,42 @@ placed as (
     left join late on late.recipe_key = judged.recipe_key and late.epoch = judged.chosen_epoch
     left join late as latest on latest.recipe_key = judged.recipe_key and latest.epoch = asked.last_epoch
 ),
+known as materialized (
+    select
+        recipes.* exclude (config),
+        -- Files from elsewhere hold what they hold.
+        if(json_type(recipes.config) = 'OBJECT', recipes.config, '{}'::json) as known_config,
+        -- One training, whatever ends it and whatever it is called: at the same epoch it is the same. Of a config that
+        -- is all but greenml.config.STOP_RULES and OF_ONE_RUN (tests/test_recommend.py).
+        if(
+            kind = 'train',
+            hash(precision, machine_of(hardware), json_extract_string(known_config, [
+                'model', 'model_args', 'dataset', 'image_size', 'augment', 'val_fraction', 'split_seed', 'batch_size',
+                'grad_accum', 'optimizer', 'lr', 'weight_decay', 'label_smoothing', 'warmup_steps', 'ema_decay',
+                'precision', 'device', 'num_threads', 'meter', 'scope', 'tdp'
+            ])),
+            recipe_key
+        ) as training_key
+    from recipes
+),
+ends as (
+    select
+        placed.recipe_key,
+        placed.contest_key,
+        placed.place,
+        row_number() over (partition by placed.contest_key, known.training_key order by placed.place) = 1 as is_first
+    from placed
+    join known using (recipe_key)
+),
+choices as (
+    select
+        recipe_key,
+        is_first,
+        count(*) filter (is_first) over (partition by contest_key order by place) as num_firsts
+    from ends
+),
 -- What the first is held against: what people would take for its accuracy alone, trained to its end; where a target is
--- asked for, the next that reached it, at the epoch where it did.
+-- asked for, the next training that reached it, at the epoch where it did.
 opponents as (
     select
         contest_key,
@@ -154,12 +188,12 @@ opponents as (
                 target is null,
                 arg_min(recipe_key, (-most_eligible_accuracy, coalesce(spent_kwh, 'inf'), recipe_key))
                     filter (most_eligible_accuracy is not null),
-                any_value(recipe_key) filter (place = 2 and shortfall is null)
+                any_value(recipe_key) filter (is_second and shortfall is null)
             ),
             any_value(recipe_key) filter (place = 1)
         ) as opponent_key,
-        target is not null and bool_or(place = 2 and shortfall is null) as is_at_its_epoch
-    from placed
+        target is not null and bool_or(is_second and shortfall is null) as is_at_its_epoch
+    from (select *, is_first and num_firsts = 2 as is_second from placed join choices using (recipe_key))
     group by contest_key
 ),
 paired as (
@@ -202,40 +236,6 @@ enough as (
         and points.accuracy >= rival.most_accuracy - tolerance - 1e-9
     where rival.recipe_key <> best.recipe_key
     group by rival.recipe_key
-),
-known as materialized (
-    select
-        recipes.* exclude (config),
-        -- Files from elsewhere hold what they hold.
-        if(json_type(recipes.config) = 'OBJECT', recipes.config, '{}'::json) as known_config,
-        -- One training, whatever ends it and whatever it is called: at the same epoch it is the same. Of a config that
-        -- is all but greenml.config.STOP_RULES and OF_ONE_RUN (tests/test_recommend.py).
-        if(
-            kind = 'train',
-            hash(precision, machine_of(hardware), json_extract_string(known_config, [
-                'model', 'model_args', 'dataset', 'image_size', 'augment', 'val_fraction', 'split_seed', 'batch_size',
-                'grad_accum', 'optimizer', 'lr', 'weight_decay', 'label_smoothing', 'warmup_steps', 'ema_decay',
-                'precision', 'device', 'num_threads', 'meter', 'scope', 'tdp'
-            ])),
-            recipe_key
-        ) as training_key
-    from recipes
-),
-ends as (
-    select
-        placed.recipe_key,
-        placed.contest_key,
-        placed.place,
-        row_number() over (partition by placed.contest_key, known.training_key order by placed.place) = 1 as is_first
-    from placed
-    join known using (recipe_key)
-),
-choices as (
-    select
-        recipe_key,
-        is_first,
-        count(*) filter (is_first) over (partition by contest_key order by place) as num_firsts
-    from ends
 ),
 tried as (
     select contest_key, list_sort(list(distinct model)) as all_models
