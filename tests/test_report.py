@@ -461,6 +461,7 @@ def test_three_hundred_runs_and_the_best_of_them(db: Store, greenml: Greenml, tm
         (["--parquet", LONG], 3, f"{LONG} cannot be written: File name too long", "another place"),
         (["--model-card", "zz"], 2, "no run starts with `zz`", "greenml runs list"),
         (["--compare", "a", "zz"], 2, "no run starts with `zz`", "greenml runs list"),
+        (["--compare", "a", "--json"], 2, "--compare takes two runs", "--compare RUN RUN"),
         (["--model-card", "a", "--last", "1"], 2, "--model-card names what it is about", "leave out"),
         (["--md", "zz"], 2, "no run starts with `zz`", "greenml runs list"),
         (["--md", "--dataset", "zz"], 2, "no finished run in", "--all"),

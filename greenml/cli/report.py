@@ -127,6 +127,8 @@ def report(
         "--csv": csv,
         "--parquet": parquet,
     }
+    if any(run.startswith("-") for run in compare or ()):  # Typer takes the next two words, whatever they are
+        raise UsageError("--compare takes two runs", hint="as in greenml report --compare RUN RUN")
     formats = [name for name, value in asked.items() if value] or ["--html"]
     filters: dict[str, Any] = {"dataset": dataset, "model": model, "tag": tag, "last": last}
     most_g = quantity("--low-carbon", low_carbon, units.GRAMS, "20g")
