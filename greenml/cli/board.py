@@ -101,7 +101,7 @@ def board(
     json: JsonOption = False,
     store: StoreOption = None,
 ) -> None:
-    """Rank runs by what they reached for their energy, within each data set and split."""
+    """Rank runs by accuracy per kWh, within each data set and split."""
     from greenml.store import Store, resolve_path
 
     db = Store(resolve_path(store))

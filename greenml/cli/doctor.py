@@ -33,7 +33,7 @@ def doctor(
     json: JsonOption = False,
     store: StoreOption = None,
 ) -> None:
-    """Say what can be measured here and why the rest cannot, and what a run would store."""
+    """Say what can be measured here, and why the rest cannot."""
     if math.isnan(seconds):
         raise UsageError("--seconds nan is no number", hint="as in --seconds 5")
     from greenml import checkup

@@ -55,7 +55,7 @@ def estimate(
     accuracy: Accuracy = None,
     **flags: Any,
 ) -> None:
-    """Say what a training would take on this machine, with an interval; train nothing."""
+    """Say what a training would take on this machine; train nothing."""
     from greenml import grid
     from greenml.cli import forecasts
     from greenml.store import Store, resolve_path

@@ -118,7 +118,7 @@ def import_runs(
     json: JsonOption = False,
     store: StoreOption = None,
 ) -> None:
-    """Bring in runs of CodeCarbon, carbontracker or another greenml; again doubles nothing."""
+    """Bring in what CodeCarbon, carbontracker or other stores have."""
     from greenml import grid
     from greenml.store import Store, resolve_path
 

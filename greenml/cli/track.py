@@ -109,7 +109,7 @@ def track(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what goes wrong.")] = False,
 ) -> None:
-    """Run any program under the meter, and store what it used and what it says about itself."""
+    """Run any program under the meter, with what it says of itself."""
     from greenml import environment
     from greenml.energy import UNKNOWN_DEVICE
     from greenml.store import Store, resolve_path

@@ -145,7 +145,7 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress: the result only.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve everything, train nothing.")] = False,
 ) -> None:
-    """Train one model, and write energy, CO2 and accuracy of every epoch into the store."""
+    """Train one model; store energy, CO2 and accuracy of every epoch."""
     flags = keys(locals())
     given = {key: value for key, value in flags.items() if value is not None}
     from greenml.cli import jobs, repeating, resuming
