@@ -840,7 +840,7 @@ def test_a_server_that_is_away_for_a_while_has_all_of_it_in_the_end(proxy, mlflo
     with Following(["mlflow"], lambda text, matters: said.append((text, matters))) as trackers:
 
         def until(words):
-            limit = time.monotonic() + 30
+            limit = time.monotonic() + 120
             while not any(words in text for text, _ in said) and time.monotonic() < limit:
                 trackers.show(end)
                 time.sleep(0.02)

@@ -873,7 +873,7 @@ def test_signals_reach_the_program_once_each(tmp_path):
     process.send_signal(signal.SIGTERM)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (9, f"heard {int(signal.SIGTERM)} {int(signal.SIGINT)}\n"), err
     row = only(store, "from leaderboard")
     assert (row["status"], row["stop_reason"]) == ("interrupted", "signal SIGINT")

@@ -218,7 +218,7 @@ def test_interrupted_and_uninterrupted_runs_end_in_the_same_tensors(tmp_path):
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         wait_for(process, f"epoch {last:>6}/100000")
         process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=240)
         [row] = store.rows("from leaderboard")
         assert row["status"] == ("crashed" if number == signal.SIGKILL else "interrupted")
         assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), said
@@ -255,7 +255,7 @@ def test_a_training_that_is_stopped_before_it_begins_leaves_nothing(tmp_path):
     process = start(tmp_path, "cnn", "--dataset", "digits", "--epochs", "10000")
     wait_for(process, "run ")
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=240)
 
     assert process.returncode == 130
     assert "Traceback" not in said
@@ -342,7 +342,7 @@ def test_repeats_pass_on_what_stops_them(tmp_path, number):
     process = start(tmp_path, "cnn", "--dataset", "digits", "--epochs", "100000", "--repeats", "2")
     wait_for(process, "epoch      2/100000")
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=240)
 
     assert process.returncode == 130, said
     [row] = Store(tmp_path / "store" / "greenml.duckdb").rows("from leaderboard")
@@ -369,11 +369,11 @@ def test_two_at_once_share_a_store_and_a_killed_one_shows_as_crashed(tmp_path):
     killed = start(tmp_path, "cnn", "--dataset", "digits", "--epochs", "10000")
     wait_for(killed, "epoch     1/10000")
     other = start(tmp_path, "cnn", "--dataset", "digits", "--epochs", "2", "--seed", "1")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while installed(tmp_path, "board", "--all", "--json").stdout.count('"running"') < 2:
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    _, said = other.communicate(timeout=120)
+    _, said = other.communicate(timeout=240)
     killed.kill()
     killed.communicate()
 
