@@ -514,7 +514,7 @@ def test_other_metrics_get_no_recommendation(db: Store) -> None:
 def test_a_run_without_an_epoch_says_what_to_run(db: Store) -> None:
     db.write([make_run("a" * 12), make_phase("a" * 12, 0), make_end("a" * 12, status="failed")])
     advice = only(db)
-    assert advice.sentence.startswith("No recommendation for digits: no run has an epoch yet that counts")
+    assert advice.sentence.startswith("No recommendation for digits: no run counts yet")
     assert advice.next_command == "greenml train cnn --dataset digits"
 
 

@@ -110,7 +110,8 @@ def nothing(title: str, metric: str, *, was_left_out: bool) -> str:
         return f"{title} was not looked at: there are newer data sets"
     if metric != "accuracy":
         return f"No recommendation for {title}: only accuracy is ranked against energy"
-    return f"No recommendation for {title}: no run has an epoch yet that counts, with its validation accuracy"
+    needed = "an epoch that was validated, on a machine that no other metered run shared"
+    return f"No recommendation for {title}: no run counts yet; it takes {needed}"
 
 
 def evidence(best: Row, other: Row) -> list[str]:
