@@ -84,13 +84,13 @@ def _differences(
     return alt.layer(line, spread, points).properties(width=200, height=alt.Step(28))
 
 
-def break_even(swap: Row, paid: Row) -> Chart:
+def break_even(swap: Row) -> Chart:
     """Energy of N later trainings, as before or after the swap, on top of what it took to find out.
 
-    `swap` is a row of `swaps`; `paid` has `known_tried_kwh`, the energy of all runs of its contest, and
-    `num_trainings`, after how many trainings the swap has saved as much.
+    `swap` is a row of `swaps` with `known_tried_kwh`, the energy of all runs of its contest, and `num_trainings`, after
+    how many trainings it has saved as much.
     """
-    spent_kwh, trainings = paid["known_tried_kwh"], paid["num_trainings"]
+    spent_kwh, trainings = swap["known_tried_kwh"], swap["num_trainings"]
     reach = 2 * max(1.0, trainings)
     unit = energy_unit([reach * swap["energy_kwh"]])
     rows = [

@@ -69,9 +69,10 @@ def _reaches(asked: Asked) -> str:
     """What nothing cheaper does."""
     if asked.target_accuracy is not None:
         return "reached that"
-    tolerance = asked.tolerance_or_default
-    points = f"{100 * tolerance:g} percentage point{'' if f'{100 * tolerance:g}' == '1' else 's'}"
-    return f"comes within {points} of it" if tolerance else "is as accurate"
+    if not asked.tolerance_or_default:
+        return "is as accurate"
+    points = f"{100 * asked.tolerance_or_default:g}"
+    return f"comes within {points} percentage point{'s' * (points != '1')} of it"
 
 
 def refusal(asked: Asked, title: str, best: Row) -> str:
@@ -138,11 +139,9 @@ def evidence(best: Row, other: Row) -> list[str]:
     if imported := [row["model"] for row in ([best, other] if pair else [best]) if row["is_imported"]]:
         lines.append(f"accuracy and data of imported runs are on their importer's word: {', '.join(imported)}")
     if best["num_unread"] and best["shortfall"] != "energy unknown":
-        one, many = (
-            "1 recipe does not count: what it took",
-            f"{best['num_unread']} recipes do not count: what they took",
-        )
-        lines.append(f"{one if best['num_unread'] == 1 else many} is not known in full")
+        number = best["num_unread"]
+        which = "1 recipe does not count: what it" if number == 1 else f"{number} recipes do not count: what they"
+        lines.append(f"{which} took is not known in full")
     if is_answer and pair and best["source"] != best["against_source"]:
         lines.append(
             f"energy is not known alike: of {best['model']} {best['source']}, of the other {best['against_source']}"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 from greenml.report import tables
-from greenml.titles import titles_of
 from greenml.units import MASS, format_mass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from greenml.report.content import Content
     from greenml.report.tables import Table
@@ -22,7 +20,7 @@ def leaders(runs: Sequence[Row], most_g: float) -> list[Table]:
     """The rows of `rows.low_carbon`, the most accurate on validation first."""
     return [
         tables.leaderboard(f"low-carbon-{i}", f"{title}: at most {format_mass(most_g)} CO2e", group)
-        for i, title, group in each(runs)
+        for i, title, group in tables.each_contest(runs)
     ]
 
 
@@ -32,7 +30,7 @@ def fronts(content: Content) -> list[Table]:
     order = list(dict.fromkeys(run["contest"] for run in content.runs))
     points = [runs[point["run_id"]] | point for point in content.front]
     points.sort(key=lambda point: order.index(point["contest"]))
-    return [front(f"front-{i}", title, group) for i, title, group in each(points)]
+    return [front(f"front-{i}", title, group) for i, title, group in tables.each_contest(points)]
 
 
 def front(name: str, title: str, points: Sequence[Row]) -> Table:
@@ -49,10 +47,3 @@ def front(name: str, title: str, points: Sequence[Row]) -> Table:
     better = "accuracy" if has_accuracy else points[0]["metric"]
     notes = [f"hindsight: no other epoch is better in {better} on validation for the energy so far, without the test"]
     return tables.draw(name, "pareto_front", f"The front of {title}", columns, points, notes=notes)
-
-
-def each(rows: Sequence[Row]) -> Iterator[tuple[int, str, list[Row]]]:
-    """Rows in the order of contests -> number, title and rows of each."""
-    groups = [list(group) for _, group in itertools.groupby(rows, lambda row: row["contest"])]
-    titles = titles_of([group[0] for group in groups])
-    return ((i, title, group) for i, (title, group) in enumerate(zip(titles, groups, strict=True), start=1))

@@ -198,7 +198,7 @@ def _break_even(content: Content) -> Figure:
     return _figure(
         "break-even",
         title,
-        plots.break_even(row, row),
+        plots.break_even(row),
         f"The {counted(row['num_tried'], 'run')} of this data set and split, also those that are not shown here, "
         f"{took}. Each later training with {row['use_model']} for {counted(row['use_epochs'], 'epoch')} instead of "
         f"{row['model']} for {row['epochs']} takes {new} instead of {old} ({row['source']}), runs "

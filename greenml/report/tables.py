@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from greenml.console import FRONT, SOURCES, SPREAD, UNKNOWN, figure, local, percentage
-from greenml.titles import titles_of
+from greenml.titles import by_contest, titles_of
 from greenml.units import ENERGY, MASS, format_duration, kwh, unit_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from greenml.report.content import Content
 
@@ -216,10 +216,9 @@ def is_ranked(row: Row) -> bool:
 
 def data_set(content: Content) -> Column | None:
     """Which data and split a row is about, where there are several on the page."""
-    firsts = {run["contest"]: run for run in reversed(content.runs)}
-    if len(firsts) < 2:
+    titles = by_contest(content.runs)
+    if len(titles) < 2:
         return None
-    titles = dict(zip(firsts, titles_of([*firsts.values()]), strict=True))
     return Column("data set", "dataset", lambda row: titles[row["contest"]], is_number=False, first="ascending")
 
 
@@ -237,12 +236,14 @@ def training(model: str, precision: str, epochs: str) -> Callable[[Row], str]:
 
 def leaderboards(content: Content) -> list[Table]:
     """One a contest: only its runs can be compared."""
-    contests = [list(rows) for _, rows in itertools.groupby(content.runs, lambda row: row["contest"])]
-    titles = titles_of([rows[0] for rows in contests])
-    return [
-        leaderboard(f"leaderboard-{i}", title, rows)
-        for i, (title, rows) in enumerate(zip(titles, contests, strict=True), 1)
-    ]
+    return [leaderboard(f"leaderboard-{i}", title, rows) for i, title, rows in each_contest(content.runs)]
+
+
+def each_contest(rows: Sequence[Row]) -> Iterator[tuple[int, str, list[Row]]]:
+    """Rows in the order of contests -> number, title and rows of each."""
+    groups = [list(group) for _, group in itertools.groupby(rows, lambda row: row["contest"])]
+    titles = titles_of([group[0] for group in groups])
+    return ((i, title, group) for i, (title, group) in enumerate(zip(titles, groups, strict=True), start=1))
 
 
 def leaderboard(name: str, title: str, rows: Sequence[Row]) -> Table:
