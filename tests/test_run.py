@@ -40,11 +40,19 @@ def moody(pretrained=False, **kwargs):
     return nn.Sequential(*body, nn.Linear(64, kwargs["num_classes"]))
 
 
-def records_of(folder, *, sensor=None, interrupted=lambda: False, past=None, **changes):
+def records_of(folder, *, sensor=None, interrupted=lambda: False, reason="interrupted", past=None, **changes):
     config = configs.resolve({"model": "cnn", "dataset": "digits", "epochs": 3, "device": "cpu"} | changes)
     folder.mkdir(exist_ok=True)
     with Meter(sensor or ReplaySensor(), run_id="a", segment=past.segment if past else 0) as meter:
-        yield from run.train(config, meter, WORLD, run_id="a", folder=folder, past=past, interrupted=interrupted)
+        yield from run.train(
+            config,
+            meter,
+            WORLD,
+            run_id="a",
+            folder=folder,
+            past=past,
+            halted=lambda: reason if interrupted() else None,
+        )
 
 
 def past_of(rows):
@@ -184,6 +192,13 @@ def test_an_interrupted_run_ends_in_good_order_and_tests_nothing(tmp_path):
     assert (end.status, end.stop_reason, end.test_accuracy) == ("interrupted", "interrupted", None)
     assert end.best_epoch == 1
     assert ("train", 2) in {(phase.name, phase.epoch) for phase in only(Phase, rows)}  # its energy is not lost
+    assert (tmp_path / "r" / "model.pt").exists()
+
+
+def test_a_run_that_is_told_to_stop_keeps_the_reason_and_tests_nothing(tmp_path):
+    rows = [*records_of(tmp_path / "r", interrupted=after(15), reason="dominated")]
+
+    assert (rows[-1].status, rows[-1].stop_reason, rows[-1].test_accuracy) == ("stopped", "dominated", None)
     assert (tmp_path / "r" / "model.pt").exists()
 
 

@@ -103,7 +103,7 @@ def _train(
         screen.note(ignored, always=True)
     pending: list[Stored] = []
     status, written = "", time.monotonic()
-    with _until_interrupted(quiet=quiet) as (interrupted, begun), metering as meter:
+    with until_interrupted(quiet=quiet) as (interrupted, begun), metering as meter:
         records = run.train(
             job.config,
             meter,
@@ -111,7 +111,7 @@ def _train(
             run_id=job.run_id,
             folder=folder,
             past=job.past,
-            interrupted=interrupted,
+            halted=lambda: "interrupted" if interrupted() else None,
         )
         try:
             for record in map(outlook.hear, records):
@@ -153,7 +153,7 @@ def _missed(meter: Meter) -> MeterError | None:
 
 
 @contextmanager
-def _until_interrupted(*, quiet: bool) -> Iterator[tuple[Callable[[], bool], Callable[[], None]]]:
+def until_interrupted(*, quiet: bool) -> Iterator[tuple[Callable[[], bool], Callable[[], None]]]:
     """Ctrl-C and SIGTERM end the run after the step in hand, a second one at once.
 
     Gives what a run asks after every step, and what to call once there is a run: before that, the first one counts.

@@ -41,15 +41,16 @@ def train(
     run_id: str,
     folder: Path,
     past: Past | None = None,
-    interrupted: Callable[[], bool] = lambda: False,
+    halted: Callable[[], str | None] = lambda: None,
 ) -> Iterator[Record]:
     """Train one model and yield its records as they become known: a Run or Resume, Phases and Epochs, a RunEnd.
 
     Leaves in `folder` `config.yaml`, `model.pt` (the weights that validation chose) and `checkpoint.pt`, from which
-    the run goes on when it is called with its `past`. `interrupted` is asked after every batch; the run then ends in
-    good order, without a test. Raises UsageError for what cannot be trained, MeterError for what cannot be metered and
-    must be, and DataError for what cannot be read; after the RunEnd, TrainingError when the loss leaves the numbers or
-    memory ends, StoreError when the disk is full.
+    the run goes on when it is called with its `past`. `halted` is asked after every batch; where it gives a reason the
+    run ends in good order, without a test: `interrupted` where that is the reason, `stopped` for any other. Raises
+    UsageError for what cannot be trained, MeterError for what cannot be metered and must be, and DataError for what
+    cannot be read; after the RunEnd, TrainingError when the loss leaves the numbers or memory ends, StoreError when the
+    disk is full.
     """
     from greenml.learn import artifact, precision
     from greenml.learn.loop import evaluate
@@ -79,11 +80,15 @@ def train(
 
     num_steps = learner.num_steps(setup.train)
 
-    def asked_to_stop(_: int) -> str | None:
-        return "interrupted" if interrupted() else None
+    order: str | None = None
+
+    def asked_to_stop(_: int = 0) -> str | None:
+        nonlocal order
+        order = order or halted()
+        return order
 
     def halt(done: int) -> str | None:
-        if (asked := asked_to_stop(done)) or done == num_steps:
+        if (asked := asked_to_stop()) or done == num_steps:
             return asked
         return budgets.spent() or (CHECKPOINT_DUE if checkpoint.is_due(within_epoch=True) else None)
 
@@ -107,17 +112,17 @@ def train(
                     fit, reason = yield from _follow(
                         steps, "training", num_steps, number, books, halt, check=learner.fit
                     )
-                if reason in (CHECKPOINT_DUE, "interrupted"):
+                if reason and reason in (CHECKPOINT_DUE, order):
                     with meter.window("checkpoint", epoch=number):
                         checkpoint.save()
                 reason = None if reason == CHECKPOINT_DUE else reason
-            if reason == "interrupted":
+            if reason and reason == order:
                 break
             with meter.window("validate", epoch=number):
                 scoring = learner.evaluate(setup.val, number)
-                score, halted = yield from _follow(scoring, "validating", len(setup.val), number, books, asked_to_stop)
+                score, cut_by = yield from _follow(scoring, "validating", len(setup.val), number, books, asked_to_stop)
             if score is None:
-                reason = halted
+                reason = cut_by
                 with meter.window("checkpoint", epoch=number):
                     checkpoint.save()
                 break
@@ -135,7 +140,7 @@ def train(
             if fit:
                 checkpoint.epochs.append(epoch)
                 reason = stop_rule(config, checkpoint.accuracies) or budgets.spent()
-                reason = reason or ("interrupted" if interrupted() else None)
+                reason = reason or asked_to_stop()
             improved = model.improves(score.accuracy)
             due = reason or number == config.epochs or checkpoint.is_due(within_epoch=False)
             if improved or due:
@@ -147,20 +152,19 @@ def train(
             books.expect(epoch, meter.last_seq)
             yield from books.settle()
             yield from budgets.warn()
-        if reason != "interrupted":
+        if order is None:
             with meter.window("test"):
                 chosen, _ = artifact.load(folder / "model.pt")
                 scoring = evaluate(chosen.to(device), setup.test, config.batch_size, setup.config.precision, device)
-                test, halted = yield from _follow(scoring, "testing", len(setup.test), None, books, asked_to_stop)
-            reason = halted or reason
+                test, cut_by = yield from _follow(scoring, "testing", len(setup.test), None, books, asked_to_stop)
+            reason = cut_by or reason
     except GreenMLError as error:
         yield from books.close()
         yield end_of(run_id, meter, "failed", error.stop_reason, model.best, None)
         raise
     yield from books.close()
-    yield end_of(
-        run_id, meter, "interrupted" if reason == "interrupted" else "done", reason or "epochs", model.best, test
-    )
+    status = "done" if order is None else "interrupted" if order == "interrupted" else "stopped"
+    yield end_of(run_id, meter, status, reason or "epochs", model.best, test)
 
 
 def _follow(
