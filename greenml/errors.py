@@ -54,6 +54,13 @@ class DataError(GreenMLError):
     exit_code = 5
 
 
+class ClusterError(GreenMLError):
+    """Machines elsewhere that do not answer, or cannot do what they are for."""
+
+    exit_code = 5
+    stop_reason = "cluster"
+
+
 class TrainingError(GreenMLError):
     """A training that cannot go on."""
 

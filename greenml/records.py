@@ -83,8 +83,8 @@ class Run:
 
     run_id: str
     kind: str
-    """`train`, `trial` or `compress`; `track` and `import` for what others trained; `calibrate` for a few steps that a
-    forecast needs, `estimate` for what was never metered."""
+    """`train`, `trial` or `compress`; `sweep` for what a search took beside its trials; `track` and `import` for what
+    others trained; `calibrate` for a few steps that a forecast needs, `estimate` for what was never metered."""
     name: str | None
     tags: list[str]
     note: str | None = None
@@ -263,6 +263,50 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """What a sweep searches and how; told again where it is taken up again with more trials."""
+
+    run_id: str
+    """Of the sweep's own run, whose phases are what it took beside its trials."""
+    sampler: str
+    num_trials: int
+    seed: int
+    space: dict[str, Any]
+    """As `sweep.space.Space.to_plain` gives it."""
+    base: dict[str, Any]
+    """The config that all trials share."""
+    limits: dict[str, float]
+    """Of the whole search, in seconds, joules and grams."""
+    stops_early: bool
+    floor: float = 0.0
+    """Validation accuracy above which a training has clearly learned: what did not is on no front."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One draw of a sweep: told when it is sent out, and again when it has ended."""
+
+    run_id: str
+    """Of the sweep's own run."""
+    number: int
+    """From 0, in the order in which they were drawn."""
+    state: str
+    """`running`, `complete` or `failed`."""
+    params: dict[str, Any]
+    """Values by Optuna's names."""
+    distributions: dict[str, Any]
+    """By the same names, as Optuna writes them."""
+    attrs: dict[str, Any]
+    """What the sampler keeps with a trial: its generation, constraints."""
+    attempts: list[str]
+    """Ids of the runs that tried it, the last one last; empty where an earlier run stands for it, see `origin`."""
+    origin: str | None = None
+    """The earlier run whose epochs it takes over, at no cost; None where it was trained for this sweep."""
+    reason: str | None = None
+    """Why it ended before its last epoch, or failed, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """A figure that a program said about itself while it was tracked."""
 
@@ -338,10 +382,12 @@ class Notice:
     text: str
 
 
-Stored = Run | Resume | Phase | Epoch | Metric | Artifact | RunEnd
+Stored = Run | Resume | Phase | Epoch | Metric | Artifact | Study | Trial | RunEnd
 Record = Stored | Progress | Notice
 
-_BY_NAME: dict[str, Any] = {kind.__name__: kind for kind in (Run, Resume, Phase, Epoch, Metric, Artifact, RunEnd)}
+_BY_NAME: dict[str, Any] = {
+    kind.__name__: kind for kind in (Run, Resume, Phase, Epoch, Metric, Artifact, Study, Trial, RunEnd)
+}
 
 
 def to_json(record: Stored) -> str:

@@ -15,7 +15,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from greenml import cli, console
-from greenml.records import Artifact, Epoch, Intensity, Metric, Phase, Resume, Run, RunEnd, Source, new_run_id
+from greenml.records import (
+    Artifact,
+    Epoch,
+    Intensity,
+    Metric,
+    Phase,
+    Resume,
+    Run,
+    RunEnd,
+    Source,
+    Study,
+    Trial,
+    new_run_id,
+)
 from greenml.store import Store, intensity_of
 from greenml.store.rows import TABLES
 
@@ -190,6 +203,49 @@ def make_end(run_id: str, **changes: Any) -> RunEnd:
     return RunEnd(**values | changes)
 
 
+def make_sweep(run_id: str, **changes: Any) -> Run:
+    """The own run of a sweep: it saw no data."""
+    unseen = ("data_hash", "split_hash", "num_classes", "num_train", "num_val", "num_test", "majority_share")
+    unsaid = dict.fromkeys((*unseen, "image_size", "resize", "stem", "num_parameters", "precision", "batch_size"))
+    return make_run(run_id, **{"kind": "sweep", "model": "cnn, resnet18"} | unsaid | changes)
+
+
+def make_study(run_id: str, **changes: Any) -> Study:
+    """Of two parameters."""
+    values: dict[str, Any] = {
+        "run_id": run_id,
+        "sampler": "nsga2",
+        "num_trials": 30,
+        "seed": 0,
+        "space": {
+            "parameters": {
+                "model": [{"type": "categorical", "when": {}, "choices": ["cnn", "resnet18"]}],
+                "lr": [{"type": "float", "when": {}, "low": 0.0001, "high": 0.1, "log": True, "step": None}],
+            },
+            "constraints": {"min_accuracy": None, "max_parameters": None},
+            "enqueue": [],
+        },
+        "base": {"model": "cnn", "epochs": 3},
+        "limits": {},
+        "stops_early": True,
+    }
+    return Study(**values | changes)
+
+
+def make_trial(run_id: str, number: int, **changes: Any) -> Trial:
+    """A trial of the sweep `run_id` that nobody has tried yet."""
+    values: dict[str, Any] = {
+        "run_id": run_id,
+        "number": number,
+        "state": "running",
+        "params": {"model": "cnn", "lr": 0.01},
+        "distributions": {"lr": {"name": "FloatDistribution", "attributes": {"low": 0.0001, "high": 0.1, "log": True}}},
+        "attrs": {"nsga2:generation": 0},
+        "attempts": [],
+    }
+    return Trial(**values | changes)
+
+
 def record(
     db: Store,
     run_id: str,
@@ -235,6 +291,8 @@ def records(db: Store) -> list[Stored]:
             (Epoch, "segment, epoch"),
             (Metric, "segment, seq"),
             (Artifact, "name"),
+            (Study, "run_key"),
+            (Trial, "number"),
         ):
             rows = db.rows(f"from {TABLES[kind]} where run_key = ? order by {order}", [run["run_key"]])
             found += [taken(kind, row | {"run_id": run["run_id"]}) for row in rows]

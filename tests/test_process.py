@@ -179,6 +179,8 @@ def test_each_process_is_asked_once_for_its_children(tmp_path, monkeypatch):
 
 
 class FakeTree:
+    with_children = True
+
     cpu_s, resident = 0.0, 0
 
     def look(self):

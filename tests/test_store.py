@@ -545,3 +545,17 @@ def test_somebody_else_holds_the_file(db: Store) -> None:
         holder.communicate()
     assert db.write([])
     assert len(db.rows("from runs")) == 1
+
+
+def test_ctrl_c_while_duckdb_works_is_ctrl_c(db: Store) -> None:
+    """DuckDB names what a signal handler raised so, and nothing is stored."""
+    db.write([make_run("a" * 12)])
+
+    def interrupted() -> None:
+        with db._writing(5) as con:
+            con.execute("delete from run_rows")
+            raise RuntimeError("Query interrupted")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(db.rows("from runs")) == 1

@@ -7,7 +7,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import STARTED_AT, WORLD, make_end, make_epoch, make_metric, make_phase, make_resume, make_run, record
+from conftest import (
+    STARTED_AT,
+    WORLD,
+    make_end,
+    make_epoch,
+    make_metric,
+    make_phase,
+    make_resume,
+    make_run,
+    make_study,
+    make_sweep,
+    make_trial,
+    record,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -342,10 +355,18 @@ def test_what_was_removed_is_in_no_view(db: Store) -> None:
     db.write(
         [make_resume(A), gpus, make_metric(A, 0), Artifact(run_id=A, name="a", path="a", num_bytes=1), make_end(A)]
     )
+    db.write(
+        [
+            make_sweep(C),
+            make_study(C),
+            make_trial(C, 0, state="complete", attempts=[B], attrs={"fixed_params": {"lr": 0.01}}),
+            make_end(C),
+        ]
+    )
     names = [row["view_name"] for row in db.rows("select view_name from duckdb_views() where not internal")]
     kept = {"removed_runs", "phase_totals", "resumed_keys", "resumed_attempts", "last_attempts", "all_epochs"}
     assert all(db.rows(f"from {name}") for name in {*names} - kept)
-    db.mark([A, B], removed_at=STARTED_AT)
+    db.mark([A, B, C], removed_at=STARTED_AT)
     assert [name for name in {*names} - kept if db.rows(f"from {name}")] == []
     assert db.rows("from energy_to_accuracy(0.1)") == []
     assert db.rows("select run_id, epochs, accuracy, energy_kwh from removed_runs where run_id = ?", [A]) == [

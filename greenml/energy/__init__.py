@@ -18,8 +18,9 @@ __all__ = [
 ]
 
 
-def open_meter(run_id: str, *, segment: int = 0, settings: Settings | None = None) -> Meter:
-    """The meter that `settings` ask for, not yet started. `segment` counts the lives of the run.
+def open_meter(run_id: str, *, segment: int = 0, settings: Settings | None = None, driver: str | None = None) -> Meter:
+    """The meter that `settings` ask for, not yet started. `segment` counts the lives of the run; `driver` is the run
+    of the search whose trial this is: the two are one, and share no machine.
 
     Raises UsageError for a meter that is not known, or not as asked for.
     """
@@ -33,6 +34,7 @@ def open_meter(run_id: str, *, segment: int = 0, settings: Settings | None = Non
         heartbeat_s=settings.interval_s,
         idle=settings.idle,
         tdp_w=settings.tdp_w,
+        driver=driver,
     )
 
 

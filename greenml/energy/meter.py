@@ -64,6 +64,7 @@ class Meter:
         heartbeat_s: float = HEARTBEAT_S,
         idle: Mapping[str, object] | None = None,
         tdp_w: float | None = None,
+        driver: str | None = None,
     ) -> None:
         self._sensor = sensor
         self._ledger = Ledger(sensor, clock=clock)
@@ -76,7 +77,7 @@ class Meter:
         self._settled: queue.SimpleQueue[Phase] = queue.SimpleQueue()
         self._ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._measure, name="greenml-meter", daemon=True)
-        self._presence = Presence()
+        self._presence = Presence(run_id, driver=driver)
         self._seen_at = 0.0
         self._is_over = False
         self.started_at = self.ended_at = datetime.now(UTC).replace(tzinfo=None)
@@ -210,6 +211,8 @@ class Meter:
             except TimeoutError:
                 if self._bug:
                     raise self._bug from None
+                if not self._thread.is_alive():  # who broke off has closed it, while others still work
+                    raise RuntimeError("the meter has stopped") from None
 
     # -- what the measuring thread does ----------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ def open_sensor(settings: Settings) -> Sensor:
 
     Raises UsageError for a name that is not known, and for an argument that does not do.
     """
-    from greenml.energy.process import ProcessShare
+    from greenml.energy.process import ProcessShare, ProcessTree
 
     for point in entry_points(group="greenml.meters"):
         point.load()
@@ -62,7 +62,9 @@ def open_sensor(settings: Settings) -> Sensor:
     if bool(argument) != (":" in usage):
         raise UsageError(f"meter `{settings.meter}` is not complete", hint=f"it is asked for as `{usage}`")
     sensor = factory(argument, settings)
-    return ProcessShare(sensor) if settings.scope == "process" else sensor
+    if settings.scope != "process":
+        return sensor
+    return ProcessShare(sensor) if settings.with_children else ProcessShare(sensor, ProcessTree(with_children=False))
 
 
 @register_meter("codecarbon", usage="codecarbon")

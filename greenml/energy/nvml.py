@@ -124,6 +124,22 @@ def open_counters(*, visible_only: bool = False) -> NvmlCounters | None:
     return counters if handles else None
 
 
+def visible_ids() -> list[str]:
+    """The unique ids of the GPUs that CUDA shows this process; none where there is no NVIDIA GPU that answers."""
+    try:
+        import pynvml
+    except ImportError:
+        return []
+    try:
+        pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
+        names = [_text(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
+        ids = [_text(pynvml.nvmlDeviceGetUUID(handle)) for handle in handles]
+    except pynvml.NVMLError:
+        return []
+    return [ids[place] for place in _visible(names, ids)]
+
+
 def _visible(names: Sequence[str], ids: Sequence[str]) -> Sequence[int]:
     """The places of the GPUs that CUDA shows this process; all of them where that cannot be told.
 

@@ -21,11 +21,16 @@ class Presence:
     Each meter holds a lock on a file of its own in the system's folder for temporary files, and writes there when
     it began and ended. The lock is released by the kernel also when the process is killed; it then counts to its last
     sign of life. Who has another such folder (a TMPDIR of its own, another container) is not heard.
+
+    A search and its trials are one: `driver` is the run of the search whose trial this is, and neither hears the
+    other. Trials of one search hear each other.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, run_id: str = "", *, driver: str | None = None) -> None:
         self._folder = Path(tempfile.gettempdir()) / "greenml-meters"
-        self._file = self._folder / f"{uuid.uuid4().hex}.json"
+        name = f"{run_id}-{uuid.uuid4().hex}.json"
+        self._file = self._folder / (f"{driver}+{name}" if driver else name)
+        self._kin = (f"{driver}-",) if driver else (f"{run_id}+",) if run_id else ()
         self._lock = FileLock(self._file.with_suffix(".lock"), mode=0o666)
         self._gone: set[Path] = set()
         self._began = time.time()
@@ -73,7 +78,7 @@ class Presence:
     def _others(self) -> list[tuple[float, float]]:
         spans = []
         for file in self._folder.glob("*.json"):
-            if file == self._file or file in self._gone:
+            if file == self._file or file in self._gone or file.name.startswith(self._kin):
                 continue
             # A file that is just being written or removed is seen at the next look.
             with suppress(OSError, ValueError):

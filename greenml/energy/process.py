@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from greenml.energy.sensor import Component
 from greenml.records import Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from greenml.energy.sensor import Component, Reading, Sensor
+    from greenml.energy.sensor import Reading, Sensor
 
 METHODS = {
     "cpu": "share of the busy CPU time",
@@ -48,8 +49,9 @@ class ProcessTree:
     parent ends. macOS and Windows keep no such books: there, what a child used after the last look at it is lost.
     """
 
-    def __init__(self, pid: int | None = None) -> None:
+    def __init__(self, pid: int | None = None, *, with_children: bool = True) -> None:
         self._root = psutil.Process(pid or os.getpid())
+        self.with_children = with_children
         self._lists_children = Path(_children_file(self._root.pid, self._root.pid)).exists()  # Linux
         self._seen: dict[psutil.Process, _Times] = {}
         self._cpu_s = 0.0
@@ -66,6 +68,7 @@ class ProcessTree:
                 with process.oneshot():
                     times = process.cpu_times()
                     own_s, reaped_s = times.user + times.system, times.children_user + times.children_system
+                    reaped_s = reaped_s if self.with_children else 0.0
                     now[process] = _Times(own_s, reaped_s, by_pid.get(process.ppid()))
                     resident += process.memory_info().rss
             except psutil.ZombieProcess:  # where the system does not tell what it had
@@ -79,6 +82,8 @@ class ProcessTree:
     def _found(self) -> set[psutil.Process]:
         """The root, who was seen at the last look, and whatever they have started."""
         found = {self._root, *self._seen}
+        if not self.with_children:
+            return found
         if not self._lists_children:
             with suppress(psutil.Error):
                 found |= set(self._root.children(recursive=True))
@@ -135,7 +140,8 @@ class ProcessShare:
     """What a machine's sensor reads, cut down to the share of a process tree: a sensor, too.
 
     The processor's joules go by CPU time: of this tree, over all that was busy, between two readings. The memory's go
-    by resident bytes over bytes in use. GPUs are whole: no counter tells who used them.
+    by resident bytes over bytes in use. GPUs are whole: no counter tells who used them. Without its children, a process
+    that only hands out work leaves the GPUs to them, too.
     """
 
     def __init__(self, machine: Sensor, tree: ProcessTree | None = None) -> None:
@@ -157,10 +163,12 @@ class ProcessShare:
         self._busy_s, self._memory_share = busy_s(), _memory_share(resident)
 
     def components(self) -> Mapping[str, Component]:
-        return {name: _share_of(name, part) for name, part in self._machine.components().items()}
+        alone = not self._tree.with_children
+        return {name: _share_of(name, part, alone=alone) for name, part in self._machine.components().items()}
 
     def describe(self) -> dict[str, object]:
-        return self._machine.describe() | {"scope": "process"}
+        described = self._machine.describe() | {"scope": "process"}
+        return described if self._tree.with_children else described | {"gpus": []}
 
     def read(self) -> Reading:
         reading = self._machine.read()
@@ -175,6 +183,8 @@ class ProcessShare:
         if (ram_j := joules.get("ram")) is not None:
             joules["ram"] = self._take("ram", ram_j, (self._memory_share + memory_share) / 2)
             self._memory_share = memory_share
+        if not self._tree.with_children:
+            return dataclasses.replace(reading, joules=joules | {"gpu": 0.0}, gpus_j=None)
         return dataclasses.replace(reading, joules=joules)
 
     def stop(self) -> None:
@@ -204,12 +214,13 @@ def _memory_share(resident: int) -> float:
     return min(resident / float(max(memory.total - memory.available, 1)), 1.0)
 
 
-def _share_of(name: str, machine: Component) -> Component:
+def _share_of(name: str, machine: Component, *, alone: bool) -> Component:
+    if alone and name == "gpu":
+        return Component(Source.ABSENT, "none of its own: those who train count theirs", scope="process")
     if machine.source in (Source.ABSENT, Source.UNKNOWN):
         return machine
     if name == "gpu":
         return dataclasses.replace(machine, method=f"{METHODS[name]}: {machine.method}")
     source = Source.APPORTIONED if machine.source is Source.MEASURED else machine.source
-    return dataclasses.replace(
-        machine, source=source, method=f"{METHODS[name]}: {machine.method}", scope="process", idle_w=None
-    )
+    method = f"{METHODS[name]}{', without its workers' if alone else ''}: {machine.method}"
+    return dataclasses.replace(machine, source=source, method=method, scope="process", idle_w=None)

@@ -15,6 +15,8 @@ class Settings:
 
     meter: str = "codecarbon"
     scope: str = "machine"
+    with_children: bool = True
+    """Whether the scope `process` has what the process starts: the driver of a search leaves that to its trials."""
     tdp_w: float | None = None
     interval_s: float = 1.0
     idle: dict[str, object] | None = None

@@ -7,7 +7,6 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import torch
 
 from greenml import config as configs
@@ -92,7 +91,6 @@ def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice
         "gpu": precision.device_name(device),
         "torch_threads": resolved.num_threads,
     }
-    test_labels = np.bincount(images.labels[splits.test], minlength=len(images.classes))
     return Setup(
         config=resolved,
         device=device,
@@ -109,7 +107,7 @@ def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice
             "num_train": len(train),
             "num_val": len(val),
             "num_test": len(test),
-            "majority_share": float(test_labels.max() / test_labels.sum()),
+            "majority_share": data.majority_share(images, splits.test),
             "image_size": images.image_size,
             "resize": images.resize,
             "stem": stem,

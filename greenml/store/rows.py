@@ -10,7 +10,20 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from greenml.errors import StoreError
-from greenml.records import Artifact, Epoch, Intensity, Metric, Phase, Resume, Run, RunEnd, Source, from_json
+from greenml.records import (
+    Artifact,
+    Epoch,
+    Intensity,
+    Metric,
+    Phase,
+    Resume,
+    Run,
+    RunEnd,
+    Source,
+    Study,
+    Trial,
+    from_json,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +37,14 @@ TABLES = {
     Epoch: "epoch_rows",
     Metric: "metric_rows",
     Artifact: "artifact_rows",
+    Study: "study_rows",
+    Trial: "trial_rows",
 }
-OF_A_RUN = ("resume_rows", "phase_rows", "epoch_rows", "metric_rows", "artifact_rows", "totals")
+TOLD_AGAIN = (Study, Trial)
+"""What is told more than once: the last word counts."""
+OF_A_RUN = (
+    "resume_rows", "phase_rows", "epoch_rows", "metric_rows", "artifact_rows", "study_rows", "trial_rows", "totals",
+)  # fmt: skip
 INTENSITY_COLUMNS = {
     "g_per_kwh": "intensity_g_per_kwh",
     "level": "intensity_level",
@@ -85,8 +104,10 @@ def insert(con: duckdb.DuckDBPyConnection, rows: Sequence[Stored]) -> None:
             con.execute(f"update run_rows set {assignments} where run_key = ?", [*values.values(), key])
         else:
             marks = ", ".join("?" * len(values))
-            into = f"{TABLES[type(row)]} ({', '.join(values)})"
-            con.execute(f"insert into {into} values ({marks}) on conflict do nothing", list(values.values()))
+            into = f"{TABLES[type(row)]} ({', '.join(values)}) values ({marks})"
+            or_replace = "or replace " if isinstance(row, TOLD_AGAIN) else ""
+            otherwise = "" if or_replace else " on conflict do nothing"
+            con.execute(f"insert {or_replace}into {into}{otherwise}", list(values.values()))
         if isinstance(row, Phase):
             metered.add(run_id)
         if isinstance(row, Resume):
@@ -119,7 +140,7 @@ def replace(con: duckdb.DuckDBPyConnection, rows: Sequence[Stored]) -> None:
             marks = ", ".join("?" * len(values))
             con.execute(f"insert into run_rows ({', '.join(values)}) values ({marks})", list(values.values()))
     insert(con, [row for row in rows if isinstance(row, Resume | RunEnd)])
-    for kind in (Phase, Epoch, Metric, Artifact):
+    for kind in (Phase, Epoch, Metric, Artifact, Study, Trial):
         insert_many(con, TABLES[kind], [columns(row) for row in rows if isinstance(row, kind)])
     for run_id in {row.run_id for row in rows if isinstance(row, Phase)}:
         total(con, run_id)
@@ -157,6 +178,8 @@ def stored(con: duckdb.DuckDBPyConnection, run_ids: Sequence[str]) -> Iterator[S
             (Epoch, "segment, epoch"),
             (Metric, "segment, seq"),
             (Artifact, "name"),
+            (Study, "run_key"),
+            (Trial, "number"),
         ):
             rows = select(con, f"from {TABLES[kind]} where run_key = ? order by {order}", [run["run_key"]])
             yield from (record(kind, row | {"run_id": run["run_id"]}) for row in rows)

@@ -407,6 +407,11 @@ class Store:
                 time.sleep(POLL_S)
         try:
             yield con
+        except RuntimeError as error:
+            # What a signal handler raises while DuckDB works comes out as this, whatever it was.
+            if str(error) == "Query interrupted":
+                raise KeyboardInterrupt from error
+            raise
         finally:
             con.close()
 

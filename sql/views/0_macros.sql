@@ -5,9 +5,12 @@ create or replace macro kwh(j) as j / 3.6e6;
 create or replace macro guessing(num_classes, majority_share) as
     if(num_classes is null, null, greatest(1 / num_classes, majority_share));
 
--- Three standard errors above guessing.
+-- Three standard errors above guessing: what is more accurate has clearly learned.
+create or replace macro learning_floor(num_samples, guessed) as
+    guessed + 3 * sqrt(guessed * (1 - guessed) / num_samples);
+
 create or replace macro clearly_learned(accuracy, num_samples, guessed) as
-    coalesce(accuracy > guessed + 3 * sqrt(guessed * (1 - guessed) / num_samples), false);
+    coalesce(accuracy > learning_floor(num_samples, guessed), false);
 
 -- Whether the power was read from a file (`--meter replay:FILE`): such joules are not the run's own. JSON is taken apart
 -- only where the word is there at all: taking it apart in each of 10,000 runs would double the time of the leaderboard.

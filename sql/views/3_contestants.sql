@@ -16,7 +16,7 @@ with competitors as materialized (
     from runs
     -- Two runs on one machine each see the whole machine, and stay out; so does what was not a training.
     where run_key not in (select run_key from totals where overlap_s > 0)
-        and kind not in ('calibrate', 'estimate')
+        and kind not in ('calibrate', 'estimate', 'sweep')
         and not was_replayed(meter)
         and names_its_data(data_hash, dataset)
 ),

@@ -9,6 +9,7 @@ select
         when runs.status in ('running', 'waiting') then 'still running'
         when runs.status in ('paused', 'crashed', 'failed') then runs.status
         when runs.kind = 'calibrate' then 'a calibration, not a training'
+        when runs.kind = 'sweep' then 'a search, not a training'
         when runs.kind = 'estimate' then 'never metered'
         when was_replayed(runs.meter) then 'replayed power'
         when runs.metric <> 'accuracy' and runs.value is null then 'no test ' || runs.metric

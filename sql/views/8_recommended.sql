@@ -152,7 +152,7 @@ known as materialized (
         -- One training, whatever ends it and whatever it is called: at the same epoch it is the same. Of a config that
         -- is all but greenml.config.STOP_RULES and OF_ONE_RUN (tests/test_recommend.py).
         if(
-            kind = 'train',
+            kind in ('train', 'trial'),
             hash(precision, machine_of(hardware), json_extract_string(known_config, [
                 'model', 'model_args', 'dataset', 'image_size', 'augment', 'val_fraction', 'split_seed', 'batch_size',
                 'grad_accum', 'optimizer', 'lr', 'weight_decay', 'label_smoothing', 'warmup_steps', 'ema_decay',
