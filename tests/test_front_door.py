@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 HEAVY = {
     "torch", "torchvision", "timm", "optuna", "altair", "codecarbon", "polars", "pydantic", "sklearn", "numpy",
-    "mlflow", "wandb",
+    "mlflow", "wandb", "dask", "distributed",
 }  # fmt: skip
 PEEK = """
 import sys
@@ -41,6 +41,9 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["--help"], {"duckdb", "rich"}),
         (["train", "--help"], {"duckdb", "rich"}),
         (["track", "--help"], {"duckdb", "rich"}),
+        (["sweep", "--help"], {"duckdb", "rich"}),
+        (["sweep", "--space", "nowhere.yaml"], {"rich"}),
+        (["sweep", "list", "--store", "nowhere/none.duckdb"], {"filelock", "rich"}),
         (["track", "nowhere"], set()),
         (["estimate", "--help"], {"duckdb", "rich"}),
         (["report", "--help"], {"duckdb", "rich"}),

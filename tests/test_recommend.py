@@ -920,7 +920,7 @@ def spent(curve: dict[int, Row]) -> float:
 def training_of(recipe: int, run: Contender) -> object:
     """The same for recipes that differ in nothing but what stops them."""
     searched = sorted({*configs.KEYS} - {*configs.STOP_RULES, *configs.OF_ONE_RUN})
-    return (run.cpu, *(run.config.get(key) for key in searched)) if run.kind == "train" else recipe
+    return (run.cpu, *(run.config.get(key) for key in searched)) if run.kind in ("train", "trial") else recipe
 
 
 def best_recommended(

@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from greenml import __version__, console
-from greenml.cli import board, doctor, estimate, importing, log, recommend, report, rm, runs, share, track, train
+from greenml.cli import board, doctor, estimate, importing, log, recommend, report, rm, runs, share, sweep, track, train
 from greenml.errors import GreenMLError, UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ EXAMPLES = """\
 First steps:
   greenml train cnn --dataset digits     train on data that is already here, in seconds
   greenml board                          what every run reached, and what it took
+  greenml sweep --dataset digits         search models and settings for little CO2
   greenml recommend                      what to run instead, and on which evidence
   greenml report                         all of it on one page, to be mailed
   greenml runs show RUN                  everything known about one run
@@ -72,6 +73,7 @@ app.command()(doctor.doctor)
 for command in (rm.rm, rm.restore, share.export, share.merge, log.log):
     runs.app.command()(command)
 app.add_typer(runs.app, name="runs")
+app.add_typer(sweep.app, name="sweep")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -339,7 +339,7 @@ def about_runs(rows: list[Row]) -> list[str]:
             reasons.setdefault(row["unranked"], []).append(f"{row['model']} {row['run_id'][:8]}")
     notes = [FRONT] if any(row["on_front"] for row in rows) else []
     notes += [f"– unranked, {reason}: {some(runs)}" for reason, runs in reasons.items()]
-    trainings = [row for row in rows if row["kind"] != "calibrate"]
+    trainings = [row for row in rows if row["kind"] not in ("calibrate", "sweep")]
     if mostly_setup := [f"{row['model']} {row['run_id'][:8]}" for row in trainings if (row["setup_share"] or 0) > 0.5]:
         notes.append(f"set-up took more than half of the energy of {some(mostly_setup)}: longer runs say more")
     notes += on_their_word(

@@ -64,6 +64,28 @@ METRICS = """
     group by run_id, name
     order by min((segment, seq))
 """
+TRIALS = """
+    select * exclude (sweep_id), sweep_id as run_id, run_id as last_run_id
+    from trials
+    where sweep_id in (select unnest(?))
+    order by number
+"""
+TRIAL = """
+    select run_id, sweep_id, number
+    from trial_attempts
+    where run_id in (select unnest(?))
+"""
+TRIAL_COLUMNS = [
+    Column("trial", lambda row: str(row["number"])),
+    Column("run", lambda row: (row["last_run_id"] or "")[:8], right=False),
+    Column("state", lambda row: row["state"], right=False),
+    Column("model", lambda row: row["model"] or "", right=False, shrinks=True),
+    Column("precision", lambda row: row["precision"] or "", right=False, wide=True),
+    Column("ep.", lambda row: str(row["epochs"])),
+    Column("val. %", lambda row: percentage(row["accuracy"])),
+    Column("energy", lambda row: "0, known before" if row["origin"] else in_joules(row)),
+    Column("why it ended", lambda row: (row["reason"] or "").strip().rpartition("\n")[2], right=False, shrinks=True),
+]
 METRIC_COLUMNS = [
     Column("figure", lambda row: row["name"], right=False, shrinks=True),
     Column("times", lambda row: str(row["num_values"])),
@@ -104,6 +126,11 @@ def everything_of(db: Store, run_ids: Sequence[str]) -> list[Row]:
     phases = of_each(PHASES)
     figures = of_each(METRICS)
     artifacts = of_each(f"from artifacts {chosen} order by name")
+    # Asked for only where there is one: a store without sweeps is told of as fast as before.
+    searches = any(stored[run_id][0]["kind"] in ("sweep", "trial") for run_id in run_ids)
+    sweeps = of_each(f"select *, run_id as sweep_id from sweeps {chosen}") if searches else {}
+    trials = of_each(TRIALS) if searches else {}
+    trial = of_each(TRIAL) if searches else {}
     return [
         {
             "run_id": run_id,
@@ -117,6 +144,9 @@ def everything_of(db: Store, run_ids: Sequence[str]) -> list[Row]:
             "phases": phases[run_id],
             "figures": figures[run_id],
             "artifacts": artifacts[run_id],
+            "sweep": next(iter(sweeps.get(run_id, [])), None),
+            "trials": trials.get(run_id, []),
+            "trial": next(iter(trial.get(run_id, [])), None),
         }
         for run_id in run_ids
     ]
@@ -141,6 +171,9 @@ def draw(run: Row) -> None:
         ):
             console.out().print(Text(f"{label:<16}{line} {latest}"))
         console.out().print(console.table(epoch_columns(run), condensed(epochs, keep={run["best_epoch"]})))
+    if run["trials"]:
+        console.out().print()
+        console.out().print(console.table(TRIAL_COLUMNS, run["trials"]))
     if run["figures"]:
         console.out().print(console.table(METRIC_COLUMNS, run["figures"]))
     if run["phases"]:
@@ -152,6 +185,7 @@ def draw(run: Row) -> None:
         {row["worst_source"] for row in run["phases"]}
         | {row["source"] for row in epochs}
         | {row["energy_source"] for row in epochs}
+        | {row["source"] for row in run["trials"] if row["source"]}
     )
 
 
@@ -188,7 +222,7 @@ def headline(run: Row) -> list[tuple[str, str]]:
         ),
         ("rank", f"{run['rank']}, {figure(run['acc_per_kwh'])} points per kWh" if run["rank"] else ""),
         ("unranked", run["unranked"] or ""),
-        ("energy", energy_in_words(run)),
+        ("beside them" if run["kind"] == "sweep" else "energy", energy_in_words(run)),
         *(("", part(run, name)) for name in COMPONENTS if run[f"{name}_source"]),
         ("", uncertainty(run)),
         ("", above_idle(run)),
@@ -237,7 +271,12 @@ def describe(run: Row) -> list[tuple[str, str]]:
         ("note", run["note"] or ""),
         ("status", f"{ended} ({local(run['started_at'])} to {local(run['ended_at'])})"),
         ("resumed", resumed(run["resumes"]) if run["resumes"] else ""),
-        ("parent", run["parent"] or ""),
+        *(
+            [("trial", f"of sweep {run['trial']['sweep_id']}, trial {run['trial']['number']}")]
+            if run["trial"]
+            else [("parent", run["parent"] or "")]
+        ),
+        *(searched(run["sweep"]) if run["sweep"] else []),
         *trained(run),
         ("place", ", ".join(filter(None, [run["country"], run["season"] and f"season {run['season']}"]))),
         *headline(run),
@@ -257,6 +296,30 @@ def describe(run: Row) -> list[tuple[str, str]]:
         ("git", git or ""),
         ("command", run["command"]),
     ]
+
+
+def searched(sweep: Row) -> list[tuple[str, str]]:
+    """What a sweep tried, and all that this took: the energy below is what it took beside its trials."""
+    failed = f", {sweep['num_failed']} failed" if sweep["num_failed"] else ""
+    known = f", and {counted(sweep['num_known'], 'earlier run')} at no cost" if sweep["num_known"] else ""
+    spent = "unknown" if sweep["energy_kwh"] is None else f"{energy_of(sweep['energy_kwh'])} ({sweep['source']})"
+    if sweep["energy_kwh"] is None and sweep["known_kwh"]:
+        spent += f"; the known part is {energy_of(sweep['known_kwh'])}"
+    wasted = f", {energy_of(sweep['wasted_kwh'])} of it for nothing" if sweep["wasted_kwh"] else ""
+    grams = "" if sweep["co2_g"] is None else f", {format_mass(sweep['co2_g'])} CO2e"
+    return [
+        ("search", f"{sweep['sampler']}, seed {sweep['seed']}, {counted(sweep['num_trials'], 'trial')} asked for"),
+        ("trials", f"{sweep['num_drawn']} drawn, {sweep['num_complete']} complete{failed}{known}"),
+        ("together", f"{spent}{grams}{wasted}"),
+        ("space", ", ".join(sweep["space"]["parameters"])),
+    ]
+
+
+def in_joules(row: Row) -> str:
+    """What a trial took, or the known part of it."""
+    if row["energy_kwh"] is None and row["known_kwh"]:
+        return f"{SOURCES['unknown'][0]}{energy_of(row['known_kwh'])}"
+    return marked(None if row["energy_kwh"] is None else row["energy_kwh"] * JOULES_PER_KWH, row["source"] or "")
 
 
 def trained(run: Row) -> list[tuple[str, str]]:

@@ -19,6 +19,29 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 MOST_NAMED = 20
+TRIALS = """
+    select run_id, parent
+    from {of}
+    where kind = 'trial'
+        and parent in (select run_id from run_rows where kind = 'sweep' and run_id in (select unnest(?)))
+    order by started_at, run_id
+"""
+REMOVED_WITH = """
+    select trials.run_id
+    from removed_runs as trials
+    join run_rows as own using (run_id)
+    join removed_runs as sweeps on sweeps.run_id = own.parent and sweeps.kind = 'sweep'
+    where trials.removed_at = sweeps.removed_at and sweeps.run_id in (select unnest(?))
+"""
+"""The trials that went with these sweeps, and not before them."""
+ALONE = """
+    select run_id
+    from run_rows
+    where kind = 'trial'
+        and run_id in (select unnest($1))
+        and parent not in (select unnest($1))
+        and parent in (select run_id from run_rows where kind = 'sweep')
+"""
 
 
 def rm(
@@ -30,7 +53,7 @@ def rm(
 ) -> None:
     """Take runs out of every ranking; `restore` undoes it.
 
-    Their files stay until --purge.
+    Their files stay until --purge. A sweep takes its trials along.
     """
     from greenml.store import Store, resolve_path, utc_now
 
@@ -45,6 +68,7 @@ def rm(
     if not run_ids:
         console.say("no run has crashed")
         return
+    run_ids = with_trials(db, run_ids, of=of)
     if alive := db.living(run_ids):
         raise UsageError(f"run {alive[0]} is alive in another process", hint="wait for it, or stop it")
     what = name_them(db, run_ids, purge=purge)
@@ -70,9 +94,20 @@ def restore(
     from greenml.store import Store, resolve_path
 
     db = Store(resolve_path(store))
-    run_ids = list(dict.fromkeys(db.run_id(run, of="removed_runs") for run in runs))
+    named = [db.run_id(run, of="removed_runs") for run in runs]
+    run_ids = list(dict.fromkeys([*named, *(row["run_id"] for row in db.rows(REMOVED_WITH, [named]))]))
     db.mark(run_ids, removed_at=None)
     console.say(f"{counted(len(run_ids), 'run')} restored")
+
+
+def with_trials(db: Store, run_ids: list[str], *, of: str) -> list[str]:
+    """And the trials of the sweeps among them: without their sweep they would be runs that nobody asked for."""
+    trials = db.rows(TRIALS.format(of=of), [run_ids])
+    more = [row["run_id"] for row in trials if row["run_id"] not in set(run_ids)]
+    if more:
+        sweeps = counted(len({row["parent"] for row in trials}), "sweep")
+        console.say(f"the {counted(len(more), 'trial')} of {sweeps} with it")
+    return [*run_ids, *more]
 
 
 def name_them(db: Store, run_ids: list[str], *, purge: bool) -> str:
@@ -95,6 +130,9 @@ def name_them(db: Store, run_ids: list[str], *, purge: bool) -> str:
         console.say(console.clean(f"{row['run_id']}  {row['model']} on {row['dataset']}, {epochs}{accuracy}{name}"))
     if len(rows) > MOST_NAMED:
         console.say(f"and {len(rows) - MOST_NAMED:,} more")
+    if purge and (alone := db.rows(ALONE, [run_ids])):
+        trials = counted(len(alone), "trial")
+        console.say(f"{trials} of a sweep: what that took is then known in part only")
     runs = f"{counted(len(rows), 'run')} with {counted(sum(row['num_epochs'] for row in rows), 'epoch')}"
     if purge:
         return f"purge {runs} and {format_bytes(sum(map(db.num_bytes, run_ids)))} of files for good"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,7 +31,7 @@ app = typer.Typer(help="List, show, mark, remove, export and merge runs.", rich_
 LIST_COLUMNS = [
     Column("run", lambda row: row["run_id"][:8], right=False),
     Column("status", lambda row: row["status"], right=False),
-    Column("model", lambda row: row["model"], right=False, shrinks=True),
+    Column("model", lambda row: named(row), right=False, shrinks=True),
     Column("dataset", lambda row: row["dataset"], right=False, shrinks=True),
     Column("name", lambda row: row["name"] or "", right=False, wide=True, shrinks=True),
     Column("tags", lambda row: " ".join(row["tags"]), right=False, wide=True, shrinks=True),
@@ -40,6 +40,11 @@ LIST_COLUMNS = [
     Column("Wh", lambda row: energy(row["energy_kwh"], row["source"], row["known_kwh"])),
     Column("started", lambda row: local(row["started_at"]), right=False),
 ]
+
+
+def named(row: dict[str, Any]) -> str:
+    """The model; a sweep is said to be one, as it has trained none itself."""
+    return f"sweep: {row['model']}" if row["kind"] == "sweep" else str(row["model"])
 
 
 @app.command("list")

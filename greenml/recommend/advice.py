@@ -87,10 +87,10 @@ CONTESTS = """
         any_value(runs.scope) as scope,
         any_value(runs.data_hash) as data_hash,
         any_value(runs.split_hash) as split_hash,
-        arg_max(runs.dataset, runs.run_key) filter (runs.kind = 'train') as train_dataset,
+        arg_max(runs.dataset, runs.run_key) filter (runs.kind in ('train', 'trial')) as train_dataset,
         row_number() over (order by max(runs.started_at) desc, runs.contest) as age
     from runs
-    where runs.kind not in ('calibrate', 'estimate') and names_its_data(runs.data_hash, runs.dataset)
+    where runs.kind not in ('calibrate', 'estimate', 'sweep') and names_its_data(runs.data_hash, runs.dataset)
     group by runs.contest
     having {chosen}
 """

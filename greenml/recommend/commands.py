@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
+TRAINED_HERE = ("train", "trial")
+"""Kinds of runs that greenml trained: a trial of a search is a training like any other."""
 ARCHITECTURES = ("cnn", "mobilenetv2_100", "resnet18")
 """What to compare with, the smallest first."""
 UNSTOPPED = {key: configs.DEFAULTS[key] for key in configs.STOP_RULES if key != "epochs"}
@@ -40,7 +42,7 @@ def again(db: Store, row: Row, **changes: Any) -> str | None:
     """
     if row["kind"] == "track":
         return row["command"] or None
-    if row["kind"] != "train":
+    if row["kind"] not in TRAINED_HERE:
         return None
     config = {key: row[key] for key in ("model", "dataset")}
     config |= {key: value for key, value in row["config"].items() if key in configs.KEYS and key not in NOT_AGAIN}
@@ -65,7 +67,7 @@ def next_step(db: Store, asked: Asked, best: Row, other: Row) -> tuple[str, str 
     """The cheapest run that would tell more, as (why, and what it would cost; its command); empty where none would."""
     if best["shortfall"] == "energy unknown":
         return "what can be measured here, and what would help:", "greenml doctor"
-    if best["kind"] != "train":
+    if best["kind"] not in TRAINED_HERE:
         return _once_more(db, best, other) if best["shortfall"] is None else ("", None)
     if best["shortfall"] == "outside the limits":
         return _within_limits(db, asked, best)
@@ -89,7 +91,7 @@ def _once_more(db: Store, best: Row, other: Row) -> tuple[str, str | None]:
     if command is None:
         return "", None
     which = words.name(row, other if row is best else best)
-    under = f"seed {seed}" if row["kind"] == "train" else "another seed"
+    under = f"seed {seed}" if row["kind"] in TRAINED_HERE else "another seed"
     often = "once" if row["trained_num_runs"] == 1 else "under one seed"
     return f"{which} ran {often}: the same under {under} shows the spread, and {_took(row)}:", command
 
@@ -165,7 +167,7 @@ def _asked(row: Row) -> set[str]:
 
 def lost(db: Store, row: Row) -> list[str]:
     """What `again` cannot ask for, as "warmup_steps 7": keys without a flag, of a run whose own file is gone."""
-    if row["kind"] != "train" or _own_file(db, row):
+    if row["kind"] not in TRAINED_HERE or _own_file(db, row):
         return []
     return [f"{key} {row['config'][key]}" for key in _without_flag(row)]
 

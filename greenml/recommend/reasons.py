@@ -273,7 +273,7 @@ def _in_hindsight(db: Store, best: Row) -> Iterator[Change]:
 def _at_most(spent: Spent, best: Row | None) -> Iterator[Change]:
     """What a change could save if it cost nothing: the share of a phase is the bound."""
     shares = {row["name"]: row["share"] for row in spent.phases}
-    if best is None or best["kind"] != "train":  # somebody's own program has no flags of ours
+    if best is None or best["kind"] not in commands.TRAINED_HERE:  # somebody's own program has no flags of ours
         shares.pop("validate", None)
     for phase, what, effort, remark in (
         ("setup", "less setting up", "operations", "longer runs, or fewer of them, share one setting up"),
@@ -325,7 +325,7 @@ def _factor(place: Intensity) -> str:
 
 def _not_tried(db: Store, best: Row, tried: set[str]) -> Iterator[Change]:
     """What has no pair here: the run that would make one. Of somebody's own program nobody knows what it could."""
-    if best["kind"] != "train":
+    if best["kind"] not in commands.TRAINED_HERE:
         return
     config = best["config"]
     half_batch, image_size = (config.get("batch_size") or 0) // 2, config.get("image_size") or 0
