@@ -6,6 +6,16 @@ from greenml.plots.parts import parts, stacked_runs
 from greenml.plots.places import drawn_ids, elsewhere, timeline, world_map
 from greenml.plots.ranking import MAX_BARS, leaderboard, ranked_runs, ranking
 from greenml.plots.saving import MAX_PAIRS, break_even, count, paired, savings
+from greenml.plots.search import (
+    MAX_SWEEPS,
+    QUARTERS,
+    coordinates,
+    importance,
+    search_front,
+    search_gain,
+    searched,
+    trials,
+)
 from greenml.plots.sheet import MAX_RUNS, Sheet, Shown
 from greenml.plots.spread import MAX_MODELS, MAX_RECIPES, emitted_runs, has_seasons, heatmap, repeated_runs, repeats
 from greenml.plots.theme import PICKED, save_png, save_svg, titled, unchecked
@@ -19,10 +29,13 @@ __all__ = [
     "MAX_RECIPES",
     "MAX_RUNS",
     "MAX_STACKS",
+    "MAX_SWEEPS",
     "PICKED",
+    "QUARTERS",
     "Sheet",
     "Shown",
     "break_even",
+    "coordinates",
     "count",
     "curves",
     "drawn_ids",
@@ -31,6 +44,7 @@ __all__ = [
     "ended_runs",
     "has_seasons",
     "heatmap",
+    "importance",
     "leaderboard",
     "learned_runs",
     "learning",
@@ -45,10 +59,14 @@ __all__ = [
     "save_png",
     "save_svg",
     "savings",
+    "search_front",
+    "search_gain",
+    "searched",
     "stacked_runs",
     "timeline",
     "titled",
     "tradeoff",
+    "trials",
     "unchecked",
     "world_map",
 ]

@@ -136,6 +136,8 @@ class Sheet:
     marginal: Sequence[Row] = ()
     kept: Iterable[tuple[str, int | None]] = ()
     """Run and epoch of points that are drawn though there be too many: marks stand on them."""
+    also: Iterable[str] = ()
+    """Models of points whose runs are not among these."""
 
     # Who is who
 
@@ -152,7 +154,7 @@ class Sheet:
 
     @cached_property
     def models(self) -> list[str]:
-        return list(dict.fromkeys(str(row["model"]) for row in self.runs))
+        return list(dict.fromkeys([*(str(row["model"]) for row in self.runs), *self.also]))
 
     @cached_property
     def _series(self) -> dict[str, str]:
@@ -164,6 +166,10 @@ class Sheet:
         if len({shown[model] for model in own}) < len(own):
             shown |= {model: f"{shown[model]} ({i})" for i, model in enumerate(own, 1)}
         return shown
+
+    def series(self, model: str) -> str:
+        """What the legend calls a model."""
+        return self._series[model]
 
     @cached_property
     def colour(self) -> alt.Scale:

@@ -24,7 +24,7 @@ RUNS = f"""
         runs.git_dirty
     from leaderboard
     join runs using (run_id)
-    where {rows.OF_THESE}
+    where {rows.OF_THESE} and leaderboard.kind <> 'sweep'
     order by count(*) over (partition by leaderboard.contest) desc, contest, rank nulls last, started_at, run_id
 """
 PHASES = f"""
@@ -76,6 +76,39 @@ METERS = f"""
     group by component, source, method
     order by component, num_runs desc, method
 """
+# The front as it was when the sweep had taken a quarter of its energy, half, three quarters, and all.
+FRONTS = f"""
+    with quarters as (
+        select sweep_id, quarter, max(step) filter (known_kwh <= quarter * last_kwh * (1 + 1e-9)) as step
+        from (
+            select *, max(known_kwh) over (partition by sweep_id) as last_kwh
+            from sweep_moments
+            where {rows.OF_TRIALS}
+        )
+        cross join (select unnest([0.25, 0.5, 0.75, 1.0])::double as quarter)
+        group by sweep_id, quarter
+    )
+    select quarters.quarter, sweep_fronts.*
+    from sweep_fronts
+    join quarters using (sweep_id, step)
+    order by sweep_id, quarter, co2_g
+"""
+TRIALS = f"""
+    with lasts as (
+        select sweep_id, number, arg_max(co2_g, epoch) as last_co2_g
+        from sweep_points
+        where {rows.OF_TRIALS}
+        group by sweep_id, number
+    )
+    select trials.*, runs.config, lasts.last_co2_g
+    from trials
+    left join lasts using (sweep_id, number)
+    left join runs using (run_id)
+    where {rows.OF_TRIALS}
+    order by sweep_id, number
+"""
+SWEEPS = f"from sweeps where {rows.OF_SWEEPS} order by started_at desc, run_id"
+POINTS = f"select * exclude (params) from sweep_points where {rows.OF_TRIALS} order by sweep_id, number, epoch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +137,16 @@ class Content:
     """One row per component and way of knowing its energy."""
     totals: Row
     """One row over all these runs."""
+    sweeps: list[Row]
+    """`sweeps` that have one of these runs among their trials, the newest first, and all of what each found."""
+    trials: list[Row]
+    """`trials`, with the config that each was trained with and the grams at its last epoch."""
+    sweep_front: list[Row]
+    sweep_points: list[Row]
+    sweep_fronts: list[Row]
+    """`sweep_fronts` after each `quarter` of a sweep's energy."""
+    sweep_progress: list[Row]
+    sweep_importance: list[Row]
     num_left_out: int
     """Runs that were asked for, and are too many for a page."""
 
@@ -114,6 +157,11 @@ def gather(db: Store, run_ids: Sequence[str], *, num_left_out: int = 0) -> Conte
 
     def view(name: str) -> list[Row]:
         return db.rows(rows.VIEWS[name], ids)
+
+    sweeps = db.rows(SWEEPS, ids)
+
+    def of_sweeps(sql: str) -> list[Row]:
+        return db.rows(sql, ids) if sweeps else []
 
     return Content(
         runs=db.rows(RUNS, ids),
@@ -129,5 +177,12 @@ def gather(db: Store, run_ids: Sequence[str], *, num_left_out: int = 0) -> Conte
         factors=db.rows(FACTORS, ids),
         meters=db.rows(METERS, ids),
         totals=rows.totals(db, run_ids),
+        sweeps=sweeps,
+        trials=of_sweeps(TRIALS),
+        sweep_front=of_sweeps(rows.VIEWS["sweep_front"]),
+        sweep_points=of_sweeps(POINTS),
+        sweep_fronts=of_sweeps(FRONTS),
+        sweep_progress=of_sweeps(rows.VIEWS["sweep_progress"]),
+        sweep_importance=of_sweeps(rows.VIEWS["sweep_importance"]),
         num_left_out=num_left_out,
     )

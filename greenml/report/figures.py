@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenml import grid, plots
 from greenml.console import SOURCES, counted
+from greenml.records import Source
 from greenml.units import format_energy, joules_of_kwh
 
 if TYPE_CHECKING:
@@ -33,10 +34,13 @@ class Figure:
     """What it shows, how it is known, and of how many runs; where there is no chart, why not."""
     chart: Any
     """An Altair chart, or None where no row can be drawn."""
+    is_of_sweeps: bool = False
+    """Whether it is about searches, which have a section of their own."""
 
 
 def figures(content: Content) -> list[Figure]:
     """Every chart of a report, in the order of the page; also those that nothing can be drawn for, with the reason.
+    Without a sweep there is none of the charts about them.
 
     A chart whose marks belong to runs has `run_id` in its rows and the variable `plots.PICKED`.
     """
@@ -49,6 +53,7 @@ def figures(content: Content) -> list[Figure]:
             *((row["run_id"], row["epoch"]) for row in content.optimal),
             *((row["run_id"], row["knee_epoch"]) for row in content.optimal),
         ],
+        also=list(dict.fromkeys(row["model"] for row in content.trials if row["model"])),
     )
     countries = grid.countries()
     with plots.unchecked():
@@ -65,6 +70,7 @@ def figures(content: Content) -> list[Figure]:
             _timeline(sheet, content),
             _map(sheet, countries),
             _elsewhere(sheet, countries),
+            *(_of_sweeps(sheet, content) if content.sweeps else []),
         ]
 
 
@@ -200,7 +206,8 @@ def _break_even(content: Content) -> Figure:
         title,
         plots.break_even(row),
         f"The {counted(row['num_tried'], 'run')} of this data set and split, also those that are not shown here, "
-        f"{took}. Each later training with {row['use_model']} for {counted(row['use_epochs'], 'epoch')} instead of "
+        + (f"with what {counted(row['num_sweeps'], 'sweep')} took beside them, " if row["num_sweeps"] else "")
+        + f"{took}. Each later training with {row['use_model']} for {counted(row['use_epochs'], 'epoch')} instead of "
         f"{row['model']} for {row['epochs']} takes {new} instead of {old} ({row['source']}), runs "
         f"{', '.join(run_id[:4] for run_id in [*row['use_run_ids'], *row['run_ids']])}. That has paid for all of them "
         f"after {counted(row['whole_trainings'], 'training')}.",
@@ -267,6 +274,108 @@ def _elsewhere(sheet: plots.Sheet, countries: Sequence[grid.Country]) -> Figure:
         f"{_signs(sheet)}Factors: {places[0].source}; world: {world.source.partition(',')[0]}.",
         without="Of no run the whole energy is known.",
     )
+
+
+# Of sweeps
+
+
+def _of_sweeps(sheet: plots.Sheet, content: Content) -> list[Figure]:
+    found = [
+        _search_front(sheet, content),
+        _search_gain(content),
+        _importance(content),
+        _trials(sheet, content),
+    ]
+    return [dataclasses.replace(figure, is_of_sweeps=True) for figure in found]
+
+
+def _search_front(sheet: plots.Sheet, content: Content) -> Figure:
+    shown = {*plots.searched(content.sweeps).run_ids}
+    points = [row for row in content.sweep_points if row["sweep_id"] in shown]
+    known = {(row["sweep_id"], row["number"]) for row in points if row["is_known"]}
+    trials = {(row["sweep_id"], row["number"]) for row in points}
+    return _figure(
+        "sweep-front",
+        "How the front of the search grew",
+        plots.search_front(sheet, content.sweeps, content.sweep_points, content.sweep_fronts),
+        "Every epoch of every trial as a point: validation accuracy against its CO2e so far, set-up included, without "
+        "the test. Lines: the front, which no other point of the search beats in both, after a quarter, half, three "
+        "quarters and all of the energy that is known; large marks: the front that is left. "
+        f"{counted(len(points), 'epoch')} of {counted(len(trials), 'trial')}"
+        + (f", {len(known)} of them taken over from earlier runs" if known else "")
+        + f". {_sources(points)}{_of_these(content)}",
+        without="No trial has an epoch with both an accuracy and a known energy.",
+    )
+
+
+def _search_gain(content: Content) -> Figure:
+    shown = {*plots.searched(content.sweeps).run_ids}
+    steps = [row for row in content.sweep_progress if row["sweep_id"] in shown]
+    is_partly_known = any(row["energy_kwh"] is None for row in steps)
+    return _figure(
+        "sweep-gain",
+        "What the search had found for its energy",
+        plots.search_gain(content.sweeps, content.sweep_progress),
+        "Hypervolume of the front against all that the search had taken: trials, attempts that came to nothing and its "
+        "own overhead. Hypervolume is the share that the front beats of a rectangle, from no accuracy to 100 % and, on "
+        "a logarithmic scale, from the CO2e of the sweep's cheapest epoch to that of its dearest; it compares moments "
+        "of one sweep, and no two sweeps. A trial counts when it has ended. "
+        f"{counted(sum(row['run_id'] is not None for row in steps), 'attempt')}. "
+        + ("Of some the energy is unknown: what is drawn is the known part. " if is_partly_known else "")
+        + _sources([row for row in content.sweeps if row["run_id"] in shown])
+        + _of_these(content),
+        without="No two epochs of a sweep took different amounts that are known.",
+    )
+
+
+def _importance(content: Content) -> Figure:
+    shown = {*plots.searched(content.sweeps).run_ids}
+    numbers = sorted({row["num_trials"] for row in content.sweep_importance if row["sweep_id"] in shown})
+    return _figure(
+        "sweep-importance",
+        "Which parameters mattered",
+        plots.importance(content.sweeps, content.sweep_importance),
+        "An estimate: the share of the variance among trials that goes with each parameter alone, corrected for what "
+        "chance would explain (adjusted R squared; ranges are cut at their quartiles). Trials of a search are no "
+        "random sample, and parameters that changed together share what they explain: it hints at causes, and proves "
+        "none. "
+        "Above: best accuracy of a trial; below: the logarithm of its CO2e per epoch. "
+        f"n = {' and '.join(map(str, numbers))} trials.{_of_these(content)}",
+        without="No sweep has ten trials that can be compared: fewer say nothing about a parameter.",
+    )
+
+
+def _trials(sheet: plots.Sheet, content: Content) -> Figure:
+    drawn = [row for sweep in content.sweeps[: plots.MAX_SWEEPS] for row in plots.coordinates(sweep, content.trials)]
+    of_these = [row for row in content.trials if row["sweep_id"] in {*plots.searched(content.sweeps).run_ids}]
+    missing = len(of_these) - len(drawn)
+    return _figure(
+        "sweep-trials",
+        "Every trial, parameter by parameter",
+        plots.trials(sheet, content.sweeps, content.trials, content.sweep_fronts),
+        "A line is a trial, a row a parameter as it was trained with, from its least value to its greatest (on a "
+        "logarithmic scale where it was searched on one); below them its best validation accuracy and its CO2e up to "
+        "its last epoch, without the test. Strong lines have an epoch on the front. "
+        f"{counted(len(drawn), 'trial')}"
+        + (f"; {missing} more failed, did not end or lack the figures" if missing else "")
+        + f".{_of_these(content)}",
+        without="No trial has ended with an accuracy and a known energy.",
+    )
+
+
+def _of_these(content: Content) -> str:
+    """Which sweeps have a panel."""
+    shown = plots.searched(content.sweeps)
+    if shown.num_left_out:
+        return f" One panel for each of the newest {len(shown.run_ids)} sweeps; {shown.num_left_out} more left out."
+    return " One panel for each sweep." if len(shown.run_ids) > 1 else ""
+
+
+def _sources(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How the energy of these rows is known, the best first."""
+    there = {row["source"] for row in rows}
+    named = [str(source) for source in Source if source in there]
+    return f"Energy {' and '.join(named)}." if named else ""
 
 
 # What captions are made of

@@ -41,6 +41,7 @@ def document(
         section("Low-carbon leaders", *map(table, leaders)),
         section("Use this instead", *map(bare, [tables.swaps(content)])),
         section("What one change saved", *map(bare, [tables.savings(content)])),
+        section("Sweeps", *map(bare, [tables.sweeps(content), tables.sweep_front(content)])),
         section(
             "Method",
             bullets(f"**{term}**: {text}" for term, text in METHOD),

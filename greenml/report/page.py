@@ -69,6 +69,8 @@ def page(content: Content, advice: Sequence[Advice], *, written_at: datetime) ->
         savings=tables.savings(content),
         groups=tables.groups(content),
         break_even=tables.break_even(content),
+        sweeps=tables.sweeps(content),
+        sweep_front=tables.sweep_front(content),
         factors=tables.factors(content),
         meters=tables.meters(content),
         unranked=Counter(row["unranked"] for row in content.runs if row["unranked"]),
@@ -130,7 +132,15 @@ def headline(total: Row) -> list[Fact]:
         else "",
     ]
     return [
-        Fact(label="runs", text=f"{total['num_runs']:,}", value=total["num_runs"], field="num_runs"),
+        Fact(
+            label="runs",
+            text=f"{total['num_runs']:,}",
+            value=total["num_runs"],
+            field="num_runs",
+            note=f"and {counted(total['num_sweeps'], 'sweep')}, counted with what each took beside its trials"
+            if total["num_sweeps"]
+            else "",
+        ),
         Fact(
             label="data sets and splits",
             text=f"{total['num_contests']:,}",

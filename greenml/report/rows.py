@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 OF_THESE = "run_id in (select unnest($1))"
+# A sweep is told of as a whole, where it, or one of its trials, is among the runs.
+OF_SWEEPS = f"""(
+    {OF_THESE} or run_id in (select sweep_id from trial_attempts where {OF_THESE})
+)"""
+OF_TRIALS = f"""(
+    sweep_id in (select unnest($1)) or sweep_id in (select sweep_id from trial_attempts where {OF_THESE})
+)"""
 BOARD = """
     from (
         select
@@ -47,8 +54,28 @@ VIEWS = {
         order by contest, key, model, from_run_ids, to_run_ids
     """,
     "marginal": f"from marginal where {OF_THESE} order by run_id, epoch",
+    # JSON as the text that it is: files of rows have no nested values.
+    "sweeps": f"""
+        select * replace (space::text as space, base::text as base, limits::text as limits)
+        from sweeps
+        where {OF_SWEEPS}
+        order by started_at desc, run_id
+    """,
+    "trials": f"""
+        select * replace (params::text as params) from trials where {OF_TRIALS} order by sweep_id, number
+    """,
+    "sweep_front": f"""
+        select * replace (params::text as params)
+        from sweep_front
+        where {OF_TRIALS}
+        order by sweep_id, co2_g, number, epochs
+    """,
+    "sweep_progress": f"from sweep_progress where {OF_TRIALS} order by sweep_id, step",
+    "sweep_importance": f"from sweep_importance where {OF_TRIALS} order by sweep_id, objective, importance desc, key",
 }
 """One query a view, on the run ids bound first."""
+OF_SEARCHES = {"sweeps", "trials", "sweep_front", "sweep_progress", "sweep_importance"}
+"""Views that are empty without a sweep."""
 SPENT = "kind <> 'estimate' and unranked is distinct from 'replayed power'"
 """Runs that took energy here: what was never metered, or metered elsewhere and replayed, took none."""
 TOGETHER = """
@@ -65,6 +92,15 @@ TOGETHER = """
             max(source) as worst_source
 """
 """What rows of `leaderboard` took together. Every sum over runs is this one, over those that `SPENT` holds for."""
+TAKEN = """
+    (
+        select leaderboard.* replace (coalesce(sweeps.contest, leaderboard.contest) as contest)
+        from leaderboard
+        left join sweeps using (run_id)
+    )
+"""
+"""The leaderboard; what a sweep took beside its trials stands with them. Its trials have rows of their own, so that no
+joule of a sweep is there twice (tests/test_sweep_report.py)."""
 LONG = {"epochs", "phases", "marginal"}
 """Views with many rows a run, and none that takes more runs than one."""
 RUNS_AT_ONCE = 500
@@ -83,8 +119,11 @@ class View:
 
 
 def views(db: Store, run_ids: Sequence[str]) -> Iterator[View]:
-    """Every view that is handed over, with all its rows of these runs."""
+    """Every view that is handed over, with all its rows of these runs; those about sweeps where there is one."""
+    has_sweeps = bool(db.rows(f"select 1 as one from sweeps where {OF_SWEEPS} limit 1", [list(run_ids)]))
     for name, sql in VIEWS.items():
+        if name in OF_SEARCHES and not has_sweeps:
+            continue
         described = db.rows(f"describe {sql}", [[]])
         types = {row["column_name"]: row["column_type"] for row in described}
         yield View(name=name, types=types, parts=_parts(db, name, run_ids))
@@ -142,12 +181,12 @@ def contests(db: Store, run_ids: Sequence[str]) -> list[Row]:
     """One row per contest: how many runs it has, its best ones by two measures, and what all of them took."""
     sql = f"""
         with shown as materialized (
-            select * from leaderboard where {OF_THESE}
+            select * from {TAKEN} where {OF_THESE}
         ),
         taken as (
             select
                 contest,
-                count(*) as num_metered,
+                count(*) filter (kind <> 'sweep') as num_metered,
                 {TOGETHER}
             from shown
             where {SPENT}
@@ -163,6 +202,7 @@ def contests(db: Store, run_ids: Sequence[str]) -> list[Row]:
                 first(shown order by val_accuracy desc, energy_kwh, run_id)
                     filter (rank is not null and val_accuracy is not null) as most_accurate
             from shown
+            where kind <> 'sweep'
             group by contest
         )
         select bests.*, taken.* exclude (contest)
@@ -181,15 +221,16 @@ def totals(db: Store, run_ids: Sequence[str]) -> Row:
         ),
         counts as (
             select
-                count(*) as num_runs,
-                count(distinct contest) as num_contests,
+                count(*) filter (kind <> 'sweep') as num_runs,
+                count(*) filter (kind = 'sweep') as num_sweeps,
+                count(distinct contest) filter (kind <> 'sweep') as num_contests,
                 min(started_at) as first_started_at,
                 max(coalesce(ended_at, started_at)) as last_ended_at
             from shown
         ),
         taken as (
             select
-                count(*) as num_metered,
+                count(*) filter (kind <> 'sweep') as num_metered,
                 {TOGETHER}
             from shown
             where {SPENT}
@@ -212,9 +253,10 @@ def break_even(db: Store, run_ids: Sequence[str]) -> list[Row]:
         with taken as (
             select
                 contest,
-                count(*) as num_tried,
+                count(*) filter (kind <> 'sweep') as num_tried,
+                count(*) filter (kind = 'sweep') as num_sweeps,
                 {TOGETHER}
-            from leaderboard
+            from {TAKEN}
             where {SPENT}
             group by contest
         ),
@@ -222,6 +264,7 @@ def break_even(db: Store, run_ids: Sequence[str]) -> list[Row]:
             select
                 swaps.*,
                 taken.num_tried,
+                taken.num_sweeps,
                 taken.total_kwh as tried_kwh,
                 taken.total_known_kwh as known_tried_kwh,
                 taken.worst_source as tried_source,
@@ -245,9 +288,9 @@ def all_of_contest(db: Store, contest: str) -> Row:
     """What all runs of a contest took together."""
     sql = f"""
         select
-            count(*) as num_runs,
+            count(*) filter (kind <> 'sweep') as num_runs,
             {TOGETHER}
-        from leaderboard
+        from {TAKEN}
         where contest = ? and {SPENT}
     """
     [row] = db.rows(sql, [contest])

@@ -421,6 +421,71 @@ def trainings(row: Row) -> str:
     return f"{mark(row['trainings_source'])}{row['whole_trainings']:,}"
 
 
+def sweeps(content: Content) -> Table | None:
+    """What each search took, in all its parts."""
+    rows = content.sweeps
+    if not rows:
+        return None
+    earlier = Column(
+        "known before", "num_known", lambda row: whole(row["num_known"]), hint="earlier runs, taken at no cost"
+    )
+    for_nothing = Column(
+        "of it for nothing", "wasted_kwh", wasted(rows), hint="attempts that failed or were tried again"
+    )
+    columns = [
+        Column("sweep", "run_id", lambda row: row["run_id"][:8], is_number=False, first="ascending"),
+        words("name", "name") if any(row["name"] for row in rows) else None,
+        words("status", "status") if any(row["status"] != "done" for row in rows) else None,
+        words("data set", "dataset"),
+        words("models", "models"),
+        words("sampler", "sampler"),
+        count("trials", "num_drawn"),
+        count("failed", "num_failed") if any(row["num_failed"] for row in rows) else None,
+        earlier if any(row["num_known"] for row in rows) else None,
+        quantity("trials took", "trials_kwh", rows, ENERGY_KWH),
+        quantity("beside them", "overhead_kwh", rows, ENERGY_KWH),
+        quantity("together", "energy_kwh", rows, ENERGY_KWH, known="known_kwh"),
+        for_nothing if any(row["wasted_kwh"] for row in rows) else None,
+        quantity("CO2e", "co2_g", rows, MASS),
+    ]
+    notes = [
+        "trials took: all attempts; beside them: the search's own overhead. Trials are runs of the leaderboard too: "
+        "their energy is counted once in every sum on this page"
+    ]
+    drawn = draw("sweeps", "sweeps", "What each search took", columns, rows, notes=notes)
+    # A sweep is no run that a chart could pick.
+    return replace(drawn, lines=[replace(line, run_id=None) for line in drawn.lines])
+
+
+def wasted(rows: Sequence[Row]) -> Callable[[Row], str]:
+    """Of attempts, as far as it is known."""
+    size, unit = unit_of([row["wasted_kwh"] for row in rows], ENERGY_KWH)
+    return lambda row: f"{mark(row['source'])}{figure(row['wasted_kwh'] / size)} {unit}" if row["wasted_kwh"] else "0"
+
+
+def sweep_front(content: Content) -> Table | None:
+    """What the searches found."""
+    rows = content.sweep_front
+    if not rows:
+        return None
+    has_many = len({row["sweep_id"] for row in rows}) > 1
+    columns = [
+        Column("sweep", "sweep_id", lambda row: row["sweep_id"][:8], is_number=False) if has_many else None,
+        count("trial", "number"),
+        words("model", "model"),
+        Column("run", "run_id", lambda row: row["run_id"][:8], is_number=False, first="ascending"),
+        words("precision", "precision"),
+        count("epochs", "epochs"),
+        share("val. %", "accuracy", "on the validation split, after so many epochs"),
+        quantity("energy", "energy_kwh", rows, ENERGY_KWH),
+        quantity("CO2e", "co2_g", rows, MASS),
+    ]
+    notes = [
+        "each epoch that no other of the same search beats in accuracy and CO2e; set-up included, without the test"
+    ]
+    return draw("sweep-front", "sweep_front", "The front that was found", columns, rows, notes=notes)
+
+
 def factors(content: Content) -> Table | None:
     """Where grams come from: one row for each intensity that was used."""
     if not content.factors:
