@@ -19,6 +19,7 @@ import bench_forecast
 import bench_meter
 import bench_store
 import bench_stress
+import bench_sweep
 import numpy as np
 import torch
 from bench_store import Figure
@@ -65,6 +66,7 @@ def main() -> None:
             *bench_store.bench(Path(folder)),
             *bench_stress.bench(Path(folder)),
             *bench_forecast.bench(Path(folder)),
+            *bench_sweep.bench(),
         ]
     width = max(len(figure.name) for figure in figures)
     print(f"{hardware()['cpu']}, {torch.get_num_threads()} threads, {platform.system()}")

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import duckdb
-from conftest import make_epoch, make_run
+from conftest import make_end, make_epoch, make_phase, make_run, make_study, make_sweep, make_trial
 
 from greenml.config import Config
 from greenml.store import Store
@@ -41,6 +41,11 @@ VIEWS = {
     "epochs, one run": "from epochs where run_id = (select min(run_id) from runs) order by epoch",
     "phases": "select name, sum(joules), max(source) from phases group by name",
 }
+
+SWEEP_VIEWS = {
+    name: f"from {name}" for name in ("trials", "sweeps", "sweep_front", "sweep_progress", "sweep_importance")
+}
+"""Beside the others: of a search of 300 of the runs."""
 
 
 class Figure(NamedTuple):
@@ -111,12 +116,20 @@ def timed(name: str, once: Callable[[], object], n: int) -> Figure:
     return Figure(name, f"{statistics.median(took):.0f} ms", n, f"{min(took):.0f} to {max(took):.0f} ms")
 
 
-def bench_views(path: Path, *, n: int = 9) -> list[Figure]:
+def search(path: Path, *, num_trials: int = 300) -> None:
+    """Make the first runs of a store the trials of a sweep."""
+    store, sweep_id = Store(path), "5" * 12
+    ids = [row["run_id"] for row in store.rows("select run_id from runs order by run_id limit ?", [num_trials])]
+    trials = [make_trial(sweep_id, i, state="complete", attempts=[run_id]) for i, run_id in enumerate(ids)]
+    store.write([make_sweep(sweep_id), make_study(sweep_id), make_phase(sweep_id, 0), *trials, make_end(sweep_id)])
+
+
+def bench_views(path: Path, views: dict[str, str] = VIEWS, *, n: int = 9) -> list[Figure]:
     """Each view over the store at `path`, on an open connection."""
     con = duckdb.connect(f"duckdb:{path}", read_only=True)  # noqa: TID251
-    for sql in VIEWS.values():
+    for sql in views.values():
         con.execute(sql).fetchall()
-    return [timed(f"view {name}, warm", lambda sql=sql: con.execute(sql).fetchall(), n) for name, sql in VIEWS.items()]
+    return [timed(f"view {name}, warm", lambda sql=sql: con.execute(sql).fetchall(), n) for name, sql in views.items()]
 
 
 def bench_board(path: Path, *, n: int = 9) -> list[Figure]:
@@ -186,4 +199,6 @@ def bench(folder: Path) -> list[Figure]:
     """All of it, in a folder that may be filled."""
     path = folder / "million.duckdb"
     fill(path)
-    return [*bench_views(path), *bench_board(path), *bench_report(folder), *bench_writes(folder / "writes.duckdb")]
+    figures = [*bench_views(path), *bench_board(path), *bench_report(folder), *bench_writes(folder / "writes.duckdb")]
+    search(path)
+    return [*figures, *bench_views(path, SWEEP_VIEWS, n=3)]
