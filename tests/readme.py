@@ -1,7 +1,8 @@
 """Keeps the README's output blocks true: every `$ greenml ...` is run again, on a store that ships with the tests.
 
 `make docs` fills the blocks; `tests/test_readme.py` fails where they differ. The store is made from
-`tests/data/runs.jsonl.gz`, the records of real runs; `python tests/readme.py --record STORE` writes that file anew.
+`tests/data/runs.jsonl.gz`, the records of real runs; `python tests/readme.py --record STORE` writes that file anew, and
+`--record-sweep STORE` the records of a real search.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from conftest import records
+import conftest
 
 from greenml.records import from_json, to_json
 from greenml.store import Store
@@ -23,24 +24,35 @@ from greenml.store import Store
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 RUNS = Path(__file__).parent / "data" / "runs.jsonl.gz"
+SWEEP = RUNS.with_name("sweep.jsonl.gz")
+"""What `greenml sweep` blocks tell of."""
 BLOCK = re.compile(r"(```console\n)(.*?)(```)", re.DOTALL)
 
 
-def fixture_store(folder: Path) -> Path:
-    """A store with the recorded runs."""
+def fixture_store(folder: Path, records: Path = RUNS) -> Path:
+    """A store with recorded runs; of the trials of a search it is to be seen that they left their configs beside it."""
     path = folder / "store" / "greenml.duckdb"
     store = Store(path)
     store.check()
-    with gzip.open(RUNS, "rt", encoding="utf-8") as lines:
+    with gzip.open(records, "rt", encoding="utf-8") as lines:
         store.write(map(from_json, lines))
+    for row in store.rows("select run_id from runs where kind = 'trial'"):
+        own = path.parent / "runs" / row["run_id"]
+        own.mkdir(parents=True)
+        (own / "config.yaml").touch()
     return path
 
 
 def filled(text: str) -> str:
     """The README with the output that its commands give now."""
-    with tempfile.TemporaryDirectory() as folder:
-        env = os.environ | {"GREENML_STORE": str(fixture_store(Path(folder))), "COLUMNS": "80", "TZ": "UTC"}
-        return BLOCK.sub(lambda block: block[1] + _run(block[2], env, folder) + block[3], text)
+    with tempfile.TemporaryDirectory() as runs, tempfile.TemporaryDirectory() as sweep:
+        fixture_store(Path(runs))
+        fixture_store(Path(sweep), SWEEP)
+        env = os.environ | {"GREENML_STORE": "store/greenml.duckdb", "COLUMNS": "80", "TZ": "UTC"}
+        return BLOCK.sub(
+            lambda block: block[1] + _run(block[2], env, sweep if "$ greenml sweep" in block[2] else runs) + block[3],
+            text,
+        )
 
 
 def _run(block: str, env: dict[str, str], folder: str) -> str:
@@ -61,15 +73,18 @@ def _run(block: str, env: dict[str, str], folder: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def record(path: Path) -> None:
+def record(store: Path, records: Path) -> None:
     """The records of every run in a store, as lines of JSON."""
-    RUNS.parent.mkdir(exist_ok=True)
-    text = "".join(to_json(row) + "\n" for row in records(Store(path)))
-    RUNS.write_bytes(gzip.compress(text.encode(), mtime=0))  # the same bytes for the same rows
+    records.parent.mkdir(exist_ok=True)
+    text = "".join(to_json(row) + "\n" for row in conftest.records(Store(store)))
+    records.write_bytes(gzip.compress(text.encode(), mtime=0))  # the same bytes for the same rows
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--record"]:
-        record(Path(sys.argv[2]))
-    else:
-        README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
+    match sys.argv[1:]:
+        case ["--record", store]:
+            record(Path(store), RUNS)
+        case ["--record-sweep", store]:
+            record(Path(store), SWEEP)
+        case _:
+            README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
