@@ -340,7 +340,7 @@ class RunEnd:
 
     run_id: str
     status: str
-    """`done`, `interrupted`, `failed`, ..."""
+    """`done`, `interrupted`, `stopped` (a trial that was called off), `failed`, `crashed`."""
     stop_reason: str
     """`epochs`, `early-stop`, `target-acc`, `time-budget`, `interrupted`, `nan-loss`, ..."""
     ended_at: datetime

@@ -17,6 +17,7 @@ from conftest import STARTED_AT, WORLD, make_end, make_epoch, make_phase, make_r
 
 from greenml.cli import searchpast, searchscreen
 from greenml.cli import sweep as command
+from greenml.records import Study, Trial
 from greenml.store import Store
 from greenml.sweep import space as spaces
 from greenml.sweep.crew import DIED
@@ -271,7 +272,6 @@ def test_a_trial_that_breaks_a_constraint_is_not_on_the_front(db):
 
 def record_search(db, trials, *, own_j, space=None, group_hash=None):
     """A search with these trials: accuracies and joules of each, and whether the space named it."""
-    from greenml.records import Study, Trial
 
     db.write([
         make_run("5ea5c4", kind="sweep", model="cnn", data_hash=None, split_hash=None),
@@ -344,6 +344,49 @@ def test_ctrl_c_ends_it_in_good_order_and_says_how_to_go_on(sweep, greenml, seat
     assert only(db.rows("from sweeps"))["num_complete"] == 5
 
 
+@pytest.mark.parametrize("is_purged", [False, True])
+def test_a_search_goes_on_without_the_rows_of_a_trial(sweep, greenml, db, is_purged):
+    sweep(trials=4)
+    study = only(db.rows("from sweeps"))["run_id"]
+    lost = db.rows("from trials where number = 1")[0]["run_id"]
+    if is_purged:
+        db.purge([lost])
+    else:
+        db.mark([lost], removed_at=STARTED_AT)
+
+    assert greenml("sweep", "--resume", study, "--trials", "6")[0] == 0
+    assert [row["number"] for row in db.rows("from trials where state = 'complete' order by number")] == [*range(6)]
+
+
+def test_a_trial_that_takes_the_search_along_three_times_is_not_tried_again(sweep, greenml, db):
+    sweep(trials=2)
+    study = only(db.rows("from sweeps"))["run_id"]
+    crashed = [f"dead{number}" for number in range(3)]
+    db.write([row for run_id in crashed for row in (
+        make_run(run_id, kind="trial", parent=study), make_end(run_id, status="crashed", best_epoch=None),
+    )])  # fmt: skip
+    known = db.rows("from trial_rows where number = 1")[0]
+    names = [field.name for field in dataclasses.fields(Trial)]
+    poison = known | {"run_id": study, "number": 2, "state": "running", "attempts": crashed}
+    db.write([Trial(**{name: poison[name] for name in names})])
+
+    assert greenml("sweep", "--resume", study, "--trials", "4")[0] == 0
+    rows = db.rows("from trials order by number")
+    assert [row["state"] for row in rows] == ["complete", "complete", "failed", "complete"]
+    assert rows[2]["reason"] == "died 3 times, with the search"
+
+
+def test_a_search_does_not_go_on_under_another_meter(sweep, greenml, seat, db):
+    sweep(trials=2)
+    study = only(db.rows("from sweeps"))["run_id"]
+    seat.is_crowded = True
+    code, _, err = greenml("sweep", "--resume", study, "--trials", "4")
+
+    assert code == 2
+    assert "meters the machine for each trial, and would now meter the process" in err
+    assert only(db.rows("from sweeps"))["num_drawn"] == 2
+
+
 def test_more_trials_go_on_with_a_search_that_is_done(sweep, greenml, db):
     sweep(trials=3)
     study = only(db.rows("from sweeps"))["run_id"]
@@ -376,6 +419,23 @@ def test_it_does_not_go_on_as_another_search(sweep, greenml, db, arguments, mess
     assert only(db.rows("from sweeps"))["num_drawn"] == 2
 
 
+def test_a_name_comes_before_an_id_that_begins_alike(sweep, greenml, db):
+    sweep(trials=2)
+    study = only(db.rows("from sweeps"))["run_id"]
+    sweep("--name", study[:4], trials=2)
+    _, out, _ = greenml("sweep", "show", study[:4], "--json")
+
+    assert json.loads(out)[0]["name"] == study[:4]
+
+
+def test_a_flag_before_a_subcommand_is_not_dropped(greenml):
+    code, _, err = greenml("sweep", "--store", "other.duckdb", "list")
+
+    assert code == 2
+    assert "--store does nothing before `list`" in err
+    assert "hint:" in err
+
+
 def test_two_drivers_on_one_study(sweep, greenml, db):
     sweep(trials=2)
     study = only(db.rows("from sweeps"))["run_id"]
@@ -397,7 +457,7 @@ def test_the_time_of_earlier_lives_counts(db):
         make_resume("5ea5c4", started_at=began),
         make_phase("5ea5c4", 0, segment=1, name="search", **later),
     ])  # fmt: skip
-    past = searchpast.past(db, "5ea5c4", WORLD)
+    past = searchpast.past(db, "5ea5c4", WORLD, NUM_EPOCHS)
     assert (past.segment, past.duration_s) == (2, 120.0)
     assert past.joules == pytest.approx(10 + 100 + 2 * 100)
 
@@ -492,6 +552,15 @@ def test_every_trial_fails(sweep, seat, db):
     assert "every trial failed (5 of 30), the last one: ValueError: no such thing" in err
     assert "hint:" in err
     assert only(db.rows("from sweeps"))["status"] == "failed"
+
+
+def test_two_trials_that_fail_are_all_of_two(sweep, seat, db):
+    seat.fails = lambda task: "too large"
+    code, _, err = sweep(trials=2)
+
+    assert code == 5
+    assert "every trial failed (2 of 2), the last one: too large" in err
+    assert only(db.rows("select status, stop_reason from sweeps")) == {"status": "failed", "stop_reason": "failures"}
 
 
 def test_a_failed_trial_is_recorded_and_the_search_goes_on(sweep, seat, db):

@@ -17,12 +17,12 @@ POINTS = st.lists(st.builds(Point, COUNTS, GRAMS), max_size=14)
 WHOLE = {"least_g": 1.0, "most_g": 64.0}
 
 
-def naive(points, floor=0.0):
+def naive(points, floor=-math.inf):
     learned = {point for point in points if point.accuracy > floor}
     return {point for point in learned if not any(other.beats(point) for other in learned)}
 
 
-@given(POINTS, st.sampled_from([0.0, 0.3]))
+@given(POINTS, st.sampled_from([-math.inf, 0.0, 0.3]))
 def test_the_front_is_what_nothing_beats_cheapest_first(points, floor):
     found = front(points, floor)
 

@@ -298,6 +298,7 @@ def test_what_has_not_learned_is_no_parent_unless_nothing_has():
     assert elite(3, [cheap, middle, good]) == [0, 1, 2]
     assert elite(3, [cheap, middle, good], floor=0.15) == [1, 2]
     assert elite(3, [cheap], floor=0.15) == [0]
+    assert elite(3, [frozen(0, [Point(0.0, 1.0)])], floor=0.15) == [0]
 
 
 def test_the_second_front_fills_what_the_first_leaves():

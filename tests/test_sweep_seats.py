@@ -29,7 +29,7 @@ from greenml.errors import ClusterError, UsageError
 from greenml.records import Epoch, Notice, Phase, Progress, Run, RunEnd, Source, Trial, new_run_id
 from greenml.sweep import crew, space
 from greenml.sweep.crew import Inbox, ProcessSeat, open_seats
-from greenml.sweep.search import MAX_ATTEMPTS, Files, Plan, Search, open_meter
+from greenml.sweep.search import MAX_ATTEMPTS, MAX_FAILURES, Files, Plan, Search, open_meter
 from greenml.sweep.worker import Outcome, Task, folder_of, train
 
 KINDS = ["threads", "processes", "dask"]
@@ -191,6 +191,18 @@ def test_a_bug_in_a_training_fails_its_trial_with_the_reason(kind):
     trial = told(said)[0]
     assert trial.state == "failed"
     assert "ZeroDivisionError" in trial.reason
+
+
+def test_trials_that_are_too_large_do_not_count_as_failures():
+    plan = make_plan([trainings.LONG] * (MAX_FAILURES + 1))
+    plan = dataclasses.replace(plan, space=dataclasses.replace(plan.space, max_parameters=1))
+    with open_seats(1, training=trainings.fake) as seats:
+        said = go(plan, seats)
+
+    assert [trial.state for trial in told(said).values()] == ["failed"] * (MAX_FAILURES + 1)
+    assert all("parameters are more than 1" in trial.reason for trial in told(said).values())
+    (end,) = [record for record in said if isinstance(record, RunEnd) and record.run_id == plan.run_id]
+    assert (end.status, end.stop_reason) == ("done", "trials")
 
 
 @pytest.mark.parametrize("kind", MORTAL)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from greenml import console
-from greenml.cli import searchresult
+from greenml.cli import searchpast, searchresult
 from greenml.cli.jobs import INTERRUPTED, WRITE_EVERY_S, until_interrupted
 from greenml.cli.searchscreen import SearchScreen
 from greenml.errors import TrainingError, UsageError
@@ -53,7 +53,7 @@ def carry_out(quest: Quest, store: Store, *, quiet: bool, json: bool) -> None:
         raise _nothing_works(store, plan)
     again = f"greenml sweep --resume {plan.run_id[:8]}"
     points = store.rows(searchresult.FRONT, [plan.run_id])
-    if not points and end.stop_reason in ("time-budget", "energy-budget", "carbon-budget"):
+    if not row["num_complete"] and end.stop_reason in ("time-budget", "energy-budget", "carbon-budget"):
         raise UsageError(
             f"the {end.stop_reason.replace('-', ' ')} ended the search before one trial had a whole epoch; "
             f"{searchresult.took(row)}",
@@ -85,6 +85,8 @@ def _search(quest: Quest, store: Store, *, quiet: bool) -> tuple[RunEnd, Plan]:
         scope = "process" if search.is_shared(seats) else plan.base.scope
         if scope != plan.base.scope:
             console.say("trials share a machine: of its energy each is given its share, by CPU time and memory")
+        if past is not None:
+            searchpast.refuse_scope(store, plan.run_id, scope)
         plan = quest.look_around(plan, scope)
         if plan.base.require_meter:
             meter.wait_until_ready()

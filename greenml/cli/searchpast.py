@@ -41,10 +41,12 @@ EARLIER = """
 """
 """Complete trainings on the same data and split, metered in the same way; the newest first."""
 POINTS = """
-    select run_id, epoch, val_accuracy, energy_total_j
-    from epochs
-    where list_contains(?, run_id) and schedule_complete and val_accuracy is not null and energy_total_j is not null
-    order by run_id, epoch
+    select run_rows.run_id, epochs.epoch, epochs.val_accuracy, epochs.energy_total_j
+    from all_epochs as epochs
+    join run_rows using (run_key)
+    where list_contains(?, run_rows.run_id) and epochs.epoch <= ? and epochs.schedule_complete
+        and epochs.val_accuracy is not null and epochs.energy_total_j is not null
+    order by run_rows.run_id, epochs.epoch
 """
 DURATION = """
     with lives as (
@@ -87,7 +89,7 @@ def known(
         values = space.locate(config) if is_alike(row, config) else None
         if values is not None and str(values) not in found:
             found[str(values)] = row, values
-    points = points_of(db, [row["run_id"] for row, _ in found.values()], intensity)
+    points = points_of(db, [row["run_id"] for row, _ in found.values()], intensity, base.epochs)
     best = _best_first([(row["run_id"], points.get(row["run_id"], [])) for row, _ in found.values()])[:most]
     return [
         Known(run_id=row["run_id"], params=values, points=points[row["run_id"]], num_parameters=row["num_parameters"])
@@ -96,10 +98,10 @@ def known(
     ]
 
 
-def points_of(db: Store, run_ids: Iterable[str], intensity: Intensity) -> dict[str, list[Point]]:
-    """The epochs of runs as points, with the grams of one grid."""
+def points_of(db: Store, run_ids: Iterable[str], intensity: Intensity, num_epochs: int) -> dict[str, list[Point]]:
+    """The epochs of runs as points, as far as a trial may go, with the grams of one grid."""
     found: dict[str, list[Point]] = {}
-    for row in db.rows(POINTS, [list(run_ids)]):
+    for row in db.rows(POINTS, [list(run_ids), num_epochs]):
         grams = co2_g(row["energy_total_j"], intensity.g_per_kwh, intensity.pue)
         found.setdefault(row["run_id"], []).append(Point(row["val_accuracy"], grams))
     return found
@@ -199,12 +201,12 @@ def look_at(base: Config, say: Any) -> Data:
 
 
 def study(db: Store, prefix: str) -> Row:
-    """The search whose id starts so. Raises UsageError."""
+    """The search of that name, or whose id starts so. Raises UsageError."""
     if not prefix:
         raise UsageError("no search given", hint="`greenml sweep list` shows the searches")
-    found = [row for row in db.rows("from sweeps order by started_at desc, run_id") if row["run_id"].startswith(prefix)]
-    named = [row for row in db.rows("from sweeps order by started_at desc, run_id") if row["name"] == prefix]
-    found = found or named
+    rows = db.rows("from sweeps order by started_at desc, run_id")
+    named = [row for row in rows if row["name"] == prefix]
+    found = named or [row for row in rows if row["run_id"].startswith(prefix)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -213,7 +215,7 @@ def study(db: Store, prefix: str) -> Row:
     raise UsageError(f"no search starts with `{prefix}`", hint="`greenml sweep list` shows the searches")
 
 
-def trials(db: Store, run_id: str, intensity: Intensity) -> list[tuple[Trial, list[Point]]]:
+def trials(db: Store, run_id: str, intensity: Intensity, num_epochs: int) -> list[tuple[Trial, list[Point]]]:
     """The trials of a search as they were told last, each with its epochs."""
     rows = db.rows(
         "select trial_rows.* from trial_rows join runs using (run_key) where run_id = ? order by number", [run_id]
@@ -221,22 +223,27 @@ def trials(db: Store, run_id: str, intensity: Intensity) -> list[tuple[Trial, li
     names = [field.name for field in dataclasses.fields(Trial)]
     found = [Trial(**{name: (row | {"run_id": run_id})[name] for name in names}) for row in rows]
     lasts = {trial.number: trial.attempts[-1] if trial.attempts else trial.origin for trial in found}
-    points = points_of(db, filter(None, lasts.values()), intensity)
+    points = points_of(db, filter(None, lasts.values()), intensity, num_epochs)
     return [(trial, points.get(lasts[trial.number] or "", []) if trial.state == "complete" else []) for trial in found]
 
 
-def past(db: Store, run_id: str, intensity: Intensity) -> Past:
+def past(db: Store, run_id: str, intensity: Intensity, num_epochs: int) -> Past:
     """What a search has done and used in the lives before."""
     from greenml.sweep.search import Past
 
     [lives] = db.rows(LIVES, [run_id])
     [lasted] = db.rows(DURATION, [run_id])
     [spent] = db.rows("select coalesce(known_kwh, 0) as known_kwh from sweeps where run_id = ?", [run_id])
+    died = db.rows(
+        "select number, count(*) as times from trial_attempts where sweep_id = ? and status = 'crashed' group by all",
+        [run_id],
+    )
     return Past(
         segment=lives["next"],
-        trials=trials(db, run_id, intensity),
+        trials=trials(db, run_id, intensity, num_epochs),
         duration_s=lasted["duration_s"],
         joules=joules_of_kwh(spent["known_kwh"]),
+        deaths={row["number"]: row["times"] for row in died},
     )
 
 
@@ -265,4 +272,22 @@ def refuse_changes(row: Row, plan: Plan, given: Mapping[str, Any]) -> None:
             raise UsageError(f"--{flag} {value}: search {row['run_id']} was begun with {was}", hint=hint)
 
 
-MAY_CHANGE = ("--trials", "--time-budget", "--energy-budget", "--carbon-budget", "--workers", "--cluster")
+def refuse_scope(db: Store, run_id: str, scope: str) -> None:
+    """Raise UsageError where trials would from now on be metered in another scope, which no front can compare."""
+    for row in db.rows("select distinct scope from runs where parent = ? and kind = 'trial'", [run_id]):
+        if row["scope"] != scope:
+            raise UsageError(
+                f"search {run_id} meters the {row['scope']} for each trial, and would now meter the {scope}",
+                hint="as many --workers, and the --cluster, with which it began",
+            )
+
+
+MAY_CHANGE = (
+    "--trials",
+    "--early-stop",
+    "--time-budget",
+    "--energy-budget",
+    "--carbon-budget",
+    "--workers",
+    "--cluster",
+)

@@ -114,7 +114,12 @@ def facts(db: Store, row: Row, points: list[Row]) -> list[tuple[str, str]]:
     chosen = next((point for point in points if point["is_chosen"]), None)
     return [
         ("search", f"{row['run_id']}  {row['name'] or ''}"),
-        ("recommended", recommended(chosen) if chosen else "nothing: no trial has a whole epoch of known energy"),
+        (
+            "recommended",
+            recommended(chosen)
+            if chosen
+            else "nothing: no epoch clearly learned, kept the constraints and has known energy",
+        ),
         ("took", took(row)),
         ("", beside(row)),
         ("pays", pays(db, row)),
@@ -156,7 +161,7 @@ def pays(db: Store, row: Row) -> str:
     """After how many trainings the search has paid for itself; what is not known is said."""
     saving = next(iter(db.rows("from sweep_savings where sweep_id = ?", [row["run_id"]])), None)
     if saving is None:
-        return "not known: no trial is a baseline; name one under `enqueue` in the space"
+        return "not known: no trial that the space names under `enqueue`, as a baseline, came to a result"
     base = (
         f"{saving['base_model']} in {saving['base_precision']} (trial {saving['base_number']}, "
         f"{counted(saving['base_epochs'], 'epoch')} to {percentage(saving['base_accuracy'])} %)"

@@ -40,6 +40,8 @@ class SearchScreen:
 
     def __init__(self, plan: Plan, *, quiet: bool, past: Past | None = None) -> None:
         self._plan, self._quiet = plan, quiet
+        # Where there is a constraint, what just keeps it counts.
+        self._floor = max(plan.floor, (plan.space.min_accuracy or 0.0) - 1e-12)
         self._curves: dict[str, _Curve] = {}
         self._points: list[Point] = [point for known in plan.known for point in known.points]
         self._joules, self._source = (past.joules if past else 0.0), Source.ABSENT
@@ -106,6 +108,8 @@ class SearchScreen:
         curve.points.append(Point(epoch.val_accuracy, self._grams(epoch.energy_total_j)))
 
     def _tell(self, trial: Trial) -> None:
+        for attempt in trial.attempts[:-1]:  # which came to nothing
+            self._curves.pop(attempt, None)
         if trial.state == "running" or trial.origin:
             if trial.origin:
                 self.note(f"known: run {trial.origin[:8]}, {config_in_words(self._plan.space.config(trial.params))}")
@@ -123,7 +127,7 @@ class SearchScreen:
         if curve is None or not points:
             return f"{head}  failed: {one_line(trial.reason)}  ({with_what})"
         best = max(points, key=lambda point: (point.accuracy, -point.co2_g))
-        on_front = set(front(self._points, self._plan.floor)) & set(points)
+        on_front = set(front(self._points, self._floor)) & set(points)
         ended = f", {trial.reason}" if trial.reason else ""
         return (
             f"{head}  {curve.run.model} {curve.run.precision}  val {percentage(best.accuracy):>5} %  "
@@ -166,7 +170,7 @@ class SearchScreen:
             + (f", {format_duration(left)} left" if (left := self.left_s()) else ""),
         )
         width = min(PLOT_WIDTH, max(console.err().width - 12, 10))
-        best = front(points, self._plan.floor)
+        best = front(points, self._floor)
         lines = [self._now, *plot(points, best, width, PLOT_HEIGHT), best_at(best)]
         return Group(head, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines if line))
 

@@ -158,6 +158,11 @@ def sweep(
     Every epoch of every trial is a point, and the search is charged for all that it took.
     """
     if context.invoked_subcommand is not None:
+        if given_before := [name for name in context.params if _is_typed(context, name)]:
+            raise UsageError(
+                f"--{given_before[0].replace('_', '-')} does nothing before `{context.invoked_subcommand}`",
+                hint=f"`greenml sweep {context.invoked_subcommand} --help` shows what it takes",
+            )
         return
     flags = {**locals(), "tags": tag or None}
     given = {key: flags[key] for key in configs.KEYS if key in flags and key not in (*BUDGETS, "early_stop")}
@@ -183,7 +188,8 @@ def sweep(
         return
     plan = _planned(db, asked)
     if dry_run:
-        _show(_looked_around(db, plan, plan.base.scope), workers, cluster, json=json)
+        scope = "process" if _shares_a_machine(plan, workers, cluster) else plan.base.scope
+        _show(_looked_around(db, plan, scope), workers, cluster, json=json)
         return
     db.check()
     quest = searching.Quest(
@@ -194,6 +200,11 @@ def sweep(
     )
     with db.claim(plan.run_id):
         searching.carry_out(quest, db, quiet=quiet, json=json)
+
+
+def _is_typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -302,7 +313,7 @@ def _taken_up(db: Store, row: Row, asked: _Asked) -> tuple[Plan, Past]:
         floor=row["floor"],
     )
     searchpast.refuse_changes(row, plan, asked.given)
-    past = searchpast.past(db, row["run_id"], intensity)
+    past = searchpast.past(db, row["run_id"], intensity, base.epochs)
     own = [trial for trial, _ in past.trials if trial.origin is None]
     if len(own) >= plan.num_trials and all(trial.state != "running" for trial in own):
         raise UsageError(
@@ -388,10 +399,14 @@ def _num_workers(plan: Plan, workers: int | None, cluster: str | None) -> int | 
     return max(len(crew.visible_gpus(None if plan.base.device == "auto" else plan.base.device)), 1)
 
 
+def _shares_a_machine(plan: Plan, workers: int | None, cluster: str | None) -> bool:
+    """Whether several trials at a time run here; what a cluster of somebody else's does only it can tell."""
+    return cluster in (None, "local") and (_num_workers(plan, workers, cluster) or 1) > 1
+
+
 def _at_a_time(plan: Plan, workers: int | None, cluster: str | None) -> str:
     number = _num_workers(plan, workers, cluster)
-    shared = number is not None and number > 1 and cluster is None
-    whose = "its share of this machine" if shared else f"its {plan.base.scope}"
+    whose = "its share of this machine" if _shares_a_machine(plan, workers, cluster) else f"its {plan.base.scope}"
     return f"{number or 'as many as the cluster has'}, each with the energy of {whose}"
 
 
@@ -469,7 +484,8 @@ def export(
         fact["number"]: {key: fact[key] for key in EXPORTED if fact[key] is not None}
         for fact in db.rows(searchresult.TRIALS, [row["run_id"]])
     }
-    told = searchpast.trials(db, row["run_id"], searchpast.stored_intensity(db, row["run_id"]))
+    intensity, base = searchpast.stored_intensity(db, row["run_id"]), searchpast.stored_base(row)
+    told = searchpast.trials(db, row["run_id"], intensity, base.epochs)
     sampler.export(file, row["name"] or row["run_id"], [(trial, points, facts[trial.number]) for trial, points in told])
     console.say(f"{counted(len(told), 'trial')} are in {file}; to look at it: optuna-dashboard sqlite:///{file}")
 

@@ -29,7 +29,7 @@ from greenml.sweep.crew import DIED, environment_of, num_cpus, refuse_to_share, 
 from greenml.sweep.worker import Outcome, carry_out, forget, train
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from concurrent.futures import Future
     from types import TracebackType
 
@@ -82,13 +82,21 @@ class Cluster:
     """
 
     def __init__(
-        self, address: str, num: int | None = None, *, gpus: Sequence[str] = (), training: Training = train
+        self,
+        address: str,
+        num: int | None = None,
+        *,
+        gpus: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        training: Training = train,
     ) -> None:
-        """`address` of a scheduler, or `local` for one of its own, whose workers take a GPU of `gpus` each. `num`
-        seats, or one for each machine or GPU that is there now. Raises ClusterError where nobody answers."""
+        """`address` of a scheduler, or `local` for one of its own, whose workers take a GPU of `gpus` each. Every
+        worker gets the `environment`. `num` seats, or one for each machine or GPU that is there now. Raises
+        ClusterError where nobody answers."""
         self.address, self.training = address, training
         self._is_local = address == LOCAL
         self._gpus = list(gpus) if self._is_local else []
+        self._environment = dict(environment or {})
         self._gpu_of: dict[str, str] = {}
         self._places: dict[str, Place] = {}
         self._busy: dict[str, DaskSeat] = {}
@@ -112,8 +120,8 @@ class Cluster:
             hosts = {each.host for each in self._places.values()}
             self._shares_places = num > len({each.alone for each in self._places.values()})
             is_here = hosts == {place().host}
-            is_crowded = num > len(hosts) or (place().host in hosts and num > 1)
-            self.seats = [DaskSeat(self, is_here=is_here, is_crowded=is_crowded) for _ in range(num)]
+            self._is_crowded = num > len(hosts) or (place().host in hosts and num > 1)
+            self.seats = [DaskSeat(self, is_here=is_here, is_crowded=self._is_crowded) for _ in range(num)]
         except BaseException:
             self.close()
             raise
@@ -140,7 +148,9 @@ class Cluster:
 
     def has_room(self) -> bool:
         """Whether a worker is free. Raises ClusterError where the scheduler has gone, or no worker came for long."""
-        if self._client.status not in ("running", "connecting"):
+        if self._client.status == "connecting":
+            return False  # what is sent now would be lost
+        if self._client.status != "running":
             raise self._gone("has gone")
         self._ask()
         if self._places:
@@ -168,7 +178,12 @@ class Cluster:
         # Dask lets a worker compute with one thread, as it has many of them; here it has one trial.
         with_its_threads = with_threads(task, max(at.num_cpus // num_here, 1))
         future = executor.submit(
-            _carry_out_there, with_its_threads, self.training, self._topic, environment_of(gpu, 0), list(self._lost)
+            _carry_out_there,
+            with_its_threads,
+            self.training,
+            self._topic,
+            self._environment | environment_of(gpu, 0),
+            list(self._lost),
         )
         return address, future
 
@@ -230,11 +245,16 @@ class Cluster:
                 self._places[address] = answer
 
     def _free(self) -> str | None:
-        """A worker without a trial, on a machine or GPU without one where there are enough."""
+        """A worker without a trial, on a machine without one or, where trials get their shares, on a GPU without one
+        where there are enough."""
+
+        def room(at: Place) -> object:
+            return at.alone if self._is_crowded else at.host
+
         with self._lock:
-            taken = {self._places[address].alone for address in self._busy if address in self._places}
+            taken = {room(self._places[address]) for address in self._busy if address in self._places}
             for address, at in self._places.items():
-                if address not in self._busy and (self._is_local or self._shares_places or at.alone not in taken):
+                if address not in self._busy and (self._is_local or self._shares_places or room(at) not in taken):
                     return address
         return None
 

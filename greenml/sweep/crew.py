@@ -82,10 +82,13 @@ def open_seats(
     that does not answer.
     """
     seats: Sequence[Seat]
+    # Who trains on the CPU counts no GPU: in the scope of a process those that it sees are its own.
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
     if cluster is not None:
         from greenml.sweep.cluster import Cluster
 
-        with Cluster(cluster, num, gpus=visible_gpus(device), training=training) as workers:
+        gpus = visible_gpus(device)
+        with Cluster(cluster, num, gpus=gpus, environment=hidden, training=training) as workers:
             yield workers.seats
         return
     gpus = visible_gpus(device)
@@ -94,8 +97,6 @@ def open_seats(
     seats = [ThreadSeat(training)]
     if num > 1:
         num_threads = max(num_cpus() // num, 1)
-        # Who trains on the CPU counts no GPU: in the scope of a process those that it sees are its own.
-        hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
         seats = [ProcessSeat(hidden | environment_of(gpus, at), num_threads, training) for at in range(num)]
     try:
         yield seats

@@ -29,7 +29,7 @@ class Point(NamedTuple):
         return self != other and self.accuracy >= other.accuracy and self.co2_g <= other.co2_g
 
 
-def front(points: Iterable[Point], floor: float = 0.0) -> list[Point]:
+def front(points: Iterable[Point], floor: float = -math.inf) -> list[Point]:
     """Those above a `floor` of accuracy that no other beats, cheapest first."""
     best: list[Point] = []
     for point in sorted(set(points), key=lambda point: (point.co2_g, -point.accuracy)):

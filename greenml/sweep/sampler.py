@@ -93,9 +93,9 @@ class Asker:
         return _record(self._trial(-1), study_id)
 
     def restore(self, trial: Trial, points: Sequence[Point]) -> None:
-        """Take over what another study told, in the order of the numbers."""
+        """Take over what another study told, in the order of the numbers; one whose rows are gone counts no more."""
         distributions = {name: json_to_distribution(json.dumps(kind)) for name, kind in trial.distributions.items()}
-        state = {"complete": "COMPLETE", "failed": "FAIL", "running": "RUNNING"}[trial.state]
+        state = {"complete": "COMPLETE" if points else "FAIL", "failed": "FAIL", "running": "RUNNING"}[trial.state]
         self._add(state, trial.params, distributions, points, trial.attrs)
 
     def _trial(self, number: int) -> FrozenTrial:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -80,6 +81,8 @@ class Past:
     duration_s: float
     joules: float
     """Of its trials and of itself, what is known."""
+    deaths: Mapping[int, int] = field(default_factory=dict)
+    """How often a trial, by its number, took its worker along, or the search itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +158,8 @@ class Search:
         self._asker = Asker(plan.space, plan.sampler, seed=plan.seed, num_trials=plan.num_trials, floor=plan.floor)
         self._again: list[Trial] = []
         """Trials to be tried once more, before others are drawn."""
+        self._deaths = Counter(past.deaths if past else {})
+        """Attempts at each trial whose worker died."""
         self._reason: str | None = None
         self._is_exhausted = False
         """Whether everything in the space was tried."""
@@ -180,6 +185,8 @@ class Search:
             if heard := self._inbox.get(POLL_S):
                 yield from self._hear(*heard)
             yield from self._own_phases()
+        if reason is None and self._num_failed and not self._num_well:
+            reason = "failures"
         self._meter.finish()
         yield from self._own_phases()
         status = "interrupted" if reason == "interrupted" else "failed" if reason == "failures" else "done"
@@ -226,11 +233,17 @@ class Search:
             self._asker.restore(trial, points)
             self._learn(points, violations_of(trial))
             self._num_drawn += trial.origin is None
-            self._num_well += trial.state == "complete"
+            self._num_well += trial.state == "complete" and trial.origin is None
+            self._num_failed += trial.state == "failed"
             if trial.state == "running":
-                self._again.append(trial)
                 for attempt in trial.attempts:  # its driver was killed, and may have left them
                     forget(attempt)
+                if self._deaths[trial.number] < MAX_ATTEMPTS:
+                    self._again.append(trial)
+                else:
+                    self._num_failed += 1
+                    told = self._asker.tell(trial, [], {})
+                    yield dataclasses.replace(told, reason=f"died {self._deaths[trial.number]} times, with the search")
 
     # Trials
 
@@ -298,6 +311,8 @@ class Search:
                 yield message
             case RunEnd():
                 flight.has_ended = True
+                if message.status == "done":  # before it heard that it was called off
+                    flight.called_off = None
                 yield dataclasses.replace(message, stop_reason=flight.called_off or message.stop_reason)
             case _:
                 yield message
@@ -324,13 +339,14 @@ class Search:
         trial = flight.trial
         if flight.called_off == "interrupted" or (not flight.points and flight.called_off in BUDGETS):
             return  # it stays `running`, and is tried again when the search goes on
-        if outcome.may_retry and flight.called_off is None and len(trial.attempts) < MAX_ATTEMPTS:
+        self._deaths[trial.number] += outcome.may_retry
+        if outcome.may_retry and flight.called_off is None and self._deaths[trial.number] < MAX_ATTEMPTS:
             yield Notice(text=f"trial {trial.number}: {outcome.failure}; it is tried again")
             self._again.append(trial)
             return
         # What was called off had said all that it was asked for: its epochs count, however its worker ended.
         points = [] if outcome.failure and not (outcome.may_retry and flight.called_off) else flight.points
-        tries = f", {len(trial.attempts)} times" if outcome.may_retry and len(trial.attempts) > 1 else ""
+        tries = f", {self._deaths[trial.number]} times" if outcome.may_retry and self._deaths[trial.number] > 1 else ""
         failure = outcome.failure and outcome.failure + tries
         why = flight.called_off if points else failure
         why = why or flight.called_off or (None if points else "its energy is unknown")
@@ -338,7 +354,7 @@ class Search:
         told = self._asker.tell(trial, points, broken)
         self._learn(points, broken)
         self._num_well += bool(points)
-        self._num_failed += not points
+        self._num_failed += not points and flight.called_off is None  # what is too large has not failed
         yield dataclasses.replace(told, reason=why)
 
     def _learn(self, points: Sequence[Point], broken: Mapping[str, float]) -> None:

@@ -246,6 +246,8 @@ def _constraints(content: Any, where: str) -> dict[str, Any]:
     ceiling = _number(given.get("max_parameters"), "int", f"{where}: `max_parameters`")
     if floor is not None and not 0 <= floor <= 100:
         raise UsageError(f"{where}: `min_accuracy` {floor:g}", hint="a fraction, or above 1 per cent: 0.6 or 60")
+    if ceiling is not None and ceiling < 1:
+        raise UsageError(f"{where}: `max_parameters` {ceiling}", hint="a number of parameters, as in 1000000")
     return {"min_accuracy": floor / 100 if floor and floor > 1 else floor, "max_parameters": ceiling}
 
 

@@ -188,6 +188,8 @@ join runs as sweep_runs on sweep_runs.run_id = trials.sweep_id
 join study_rows on study_rows.run_key = sweep_runs.run_key
 join all_epochs on all_epochs.run_key = runs.run_key
 where trials.state = 'complete'
+    -- An earlier run may have gone on for longer than a trial may.
+    and all_epochs.epoch <= coalesce((study_rows.base ->> '$.epochs')::integer, all_epochs.epoch)
     and all_epochs.schedule_complete
     and all_epochs.val_accuracy is not null
     and all_epochs.energy_total_j is not null
@@ -253,6 +255,12 @@ spendings as (
     select sweep_id, ended_at, known_j, total_j is null as is_unknown
     from trial_attempts
     where ended_at is not null
+    union all
+    -- Of one that died before it said a word nobody knows when that was: by the end of the sweep it is a gap.
+    select trial_attempts.sweep_id, sweep_runs.ended_at, 0, true
+    from trial_attempts
+    join runs as sweep_runs on sweep_runs.run_id = trial_attempts.sweep_id
+    where trial_attempts.ended_at is null and sweep_runs.ended_at is not null
     union all
     select
         runs.run_id,

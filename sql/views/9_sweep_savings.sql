@@ -16,8 +16,8 @@ join tops using (sweep_id)
 where sweep_front.accuracy >= tops.most - 0.01 - 1e-9
 group by sweep_front.sweep_id;
 
--- One row per sweep with a baseline, which is the first trial that the space names (`enqueue`): the cheapest point of the
--- front that is at least as accurate as the best epoch of the baseline, and after how many such trainings what it saves
+-- One row per sweep with a baseline, which is the first complete trial that the space names (`enqueue`): the cheapest
+-- point of the front that is at least as accurate as the best epoch of the baseline, and after how many such trainings what it saves
 -- has paid for the search. The same config once more is no saving, but luck. Null where it saves nothing, or where the
 -- energy of the search is not known.
 create or replace view sweep_savings as
