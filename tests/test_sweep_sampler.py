@@ -125,6 +125,23 @@ def test_a_gaussian_process_that_is_taken_up_draws_the_same():
     assert drawn(go_on(second, list(whole[:4]), 5)) == drawn(whole)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_parents_stay_who_they_were_when_a_trial_of_their_generation_ends_late(seed):
+    """As with several workers: five are drawn at a time, and the fifth ends when the next generation has begun."""
+    first, stored = asker(seed=seed), []
+    *early, late = [first.ask(STUDY) for _ in range(5)]
+    stored += [(first.tell(trial, points_for(trial), {}), points_for(trial)) for trial in early]
+    flying = first.ask(STUDY)
+    best = [Point(0.99, 0.1)]
+    stored += [(first.tell(late, best, {}), best)]
+    second = asker(seed=seed)
+    for trial, points in [*stored, (flying, [])]:
+        second.restore(as_stored(trial), points)
+
+    assert generations([(flying, [])]) == [1]
+    assert first.ask(STUDY).params == second.ask(STUDY).params
+
+
 def test_generations_rise():
     """Else the test of resuming them would compare nothing."""
     found = [one for one in generations(go_on(asker(), [], NUM_TRIALS)) if one is not None]

@@ -38,6 +38,8 @@ POINTS = "points"
 """Of a trial's user attributes: accuracy and grams of each of its epochs."""
 POPULATION = (4, 50)
 """At least, and Optuna's own, which at 30 trials would be random search."""
+PARENTS = "greenml:parents"
+"""Of a trial's attributes: the numbers of its generation's parents."""
 CONSTRAINT = "constraints:"
 """How Optuna's own keys for the constraints of a trial begin."""
 GENERATIONS = 4
@@ -72,6 +74,7 @@ class Asker:
         if not values and not self._is_new(number):
             self.study.tell(number, state=TrialState.FAIL)
             return None
+        self._keep_parents(self._trial(number))
         return _record(self._trial(number), study_id)
 
     def tell(self, trial: Trial, points: Sequence[Point], violations: Mapping[str, float]) -> Trial:
@@ -97,9 +100,19 @@ class Asker:
         distributions = {name: json_to_distribution(json.dumps(kind)) for name, kind in trial.distributions.items()}
         state = {"complete": "COMPLETE" if points else "FAIL", "failed": "FAIL", "running": "RUNNING"}[trial.state]
         self._add(state, trial.params, distributions, points, trial.attrs)
+        if (parents := trial.attrs.get(PARENTS)) is not None:
+            self.study._storage.set_study_system_attr(self.study._study_id, _parents_key(trial.attrs), parents)
 
     def _trial(self, number: int) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[number]  # `trials` copies all of them each time
+
+    def _keep_parents(self, trial: FrozenTrial) -> None:
+        """With the trial: Optuna keeps them in the study, which is not stored. Chosen anew they might be others, as
+        trials of the generation before may have ended since."""
+        attrs = self.study._storage.get_study_system_attrs(self.study._study_id)
+        if (parents := attrs.get(_parents_key(trial.system_attrs))) is not None:
+            # In a study that is alone in its storage a trial's id is its number.
+            self.study._storage.set_trial_system_attr(trial._trial_id, PARENTS, parents)
 
     def _is_new(self, number: int) -> bool:
         """Whether a draw is one that was not tried, where need be after changing some of it at random: NSGA-II crosses
@@ -248,6 +261,12 @@ def _crowding(layer: Sequence[Point]) -> Any:
     for before, point, after in zip(layer, layer[1:], layer[2:], strict=False):
         room[point] = (after.accuracy - before.accuracy) / height + (after.co2_g - before.co2_g) / width
     return room.__getitem__
+
+
+def _parents_key(attrs: Mapping[str, Any]) -> str:
+    """Where Optuna's NSGA-II keeps the parents of a trial's generation."""
+    kind = optuna.samplers.NSGAIISampler
+    return f"{kind._get_parent_cache_key_prefix()}{attrs.get(kind._get_generation_key())}"
 
 
 def _violation(trial: FrozenTrial) -> float:
