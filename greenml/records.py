@@ -344,14 +344,14 @@ class RunEnd:
     stop_reason: str
     """`epochs`, `early-stop`, `target-acc`, `time-budget`, `interrupted`, `nan-loss`, ..."""
     ended_at: datetime
-    best_epoch: int | None
+    best_epoch: int | None = None
     """The epoch that validation chose."""
-    val_accuracy: float | None
+    val_accuracy: float | None = None
     """Of `best_epoch`."""
-    test_accuracy: float | None
-    test_loss: float | None
-    test_correct: int | None
-    test_count: int | None
+    test_accuracy: float | None = None
+    test_loss: float | None = None
+    test_correct: int | None = None
+    test_count: int | None = None
     metric: str = "accuracy"
     """What the run is judged by; a tracked run may learn that from its program."""
     goal: str = "max"

@@ -26,6 +26,28 @@ def scope_flag(*, whose: str) -> Any:
     return flag("--scope", metavar="NAME", help=f"machine, or process: the share of {whose}.")
 
 
+TrainedOnOption = Annotated[
+    str | None,
+    flag(
+        "--dataset",
+        metavar="NAME",
+        help="cifar10, cifar100, mnist, fashion-mnist, digits, folder:PATH, parquet:PATH or hf:OWNER/NAME.",
+        default="cifar10 if it can be had, else digits",
+    ),
+]
+DataDirOption = Annotated[
+    str | None,
+    flag(
+        "--data-dir",
+        metavar="DIR",
+        help="Where downloads are found and kept.",
+        default="$GREENML_DATA, or the system's place for data",
+    ),
+]
+ValFractionOption = Annotated[
+    float | None, flag("--val-fraction", metavar="X", help="Share of the training images that decides.")
+]
+DeviceOption = Annotated[str | None, flag("--device", metavar="NAME", help="auto, cpu, cuda or mps.")]
 PueOption = Annotated[
     float | None, flag("--pue", metavar="X", help="Power usage effectiveness of the site: multiplies CO2.")
 ]

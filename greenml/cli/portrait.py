@@ -83,8 +83,11 @@ TRIAL_COLUMNS = [
     Column("precision", lambda row: row["precision"] or "", right=False, wide=True),
     Column("ep.", lambda row: str(row["epochs"])),
     Column("val. %", lambda row: percentage(row["accuracy"])),
-    Column("energy", lambda row: "0, known before" if row["origin"] else in_joules(row)),
-    Column("why it ended", lambda row: (row["reason"] or "").strip().rpartition("\n")[2], right=False, shrinks=True),
+    Column(
+        "energy",
+        lambda row: "0, known before" if row["origin"] else energy(row["energy_kwh"], row["source"], row["known_kwh"]),
+    ),
+    Column("why it ended", lambda row: one_line(row["reason"]), right=False, shrinks=True),
 ]
 METRIC_COLUMNS = [
     Column("figure", lambda row: row["name"], right=False, shrinks=True),
@@ -315,11 +318,16 @@ def searched(sweep: Row) -> list[tuple[str, str]]:
     ]
 
 
-def in_joules(row: Row) -> str:
-    """What a trial took, or the known part of it."""
-    if row["energy_kwh"] is None and row["known_kwh"]:
-        return f"{SOURCES['unknown'][0]}{energy_of(row['known_kwh'])}"
-    return marked(None if row["energy_kwh"] is None else row["energy_kwh"] * JOULES_PER_KWH, row["source"] or "")
+def energy(kwh: float | None, source: str | None, known_kwh: float | None = None) -> str:
+    """With its mark; of what is not wholly known, the known part."""
+    if kwh is None and known_kwh:
+        return marked(known_kwh * JOULES_PER_KWH, "unknown")
+    return marked(None if kwh is None else kwh * JOULES_PER_KWH, source or "")
+
+
+def one_line(reason: str | None) -> str:
+    """Why a trial ended; of a traceback, its last line."""
+    return (reason or "").strip().rpartition("\n")[2]
 
 
 def trained(run: Row) -> list[tuple[str, str]]:

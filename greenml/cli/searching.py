@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from greenml import console
-from greenml.cli import searchpast, searchresult
+from greenml.cli import portrait, searchpast, searchresult
 from greenml.cli.jobs import INTERRUPTED, WRITE_EVERY_S, until_interrupted
 from greenml.cli.searchscreen import SearchScreen
 from greenml.errors import TrainingError, UsageError
@@ -189,7 +189,7 @@ class _Books:
 def _nothing_works(store: Store, plan: Plan) -> TrainingError:
     """Every trial failed: what the last one said."""
     rows = store.rows("from trials where sweep_id = ? and state = 'failed' order by number", [plan.run_id])
-    why = searchresult.one_line(rows[-1]["reason"]) if rows else "nobody knows why"
+    why = portrait.one_line(rows[-1]["reason"]) if rows else "nobody knows why"
     return TrainingError(
         f"every trial failed ({len(rows)} of {plan.num_trials}), the last one: {why}",
         hint=f"`greenml sweep show {plan.run_id[:8]}` shows them; try one by `greenml train`",

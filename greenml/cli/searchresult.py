@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from greenml import console
 from greenml.cli import portrait
 from greenml.console import Column, counted, local, percentage
-from greenml.units import JOULES_PER_KWH, format_mass
+from greenml.units import format_mass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,13 +25,6 @@ FRONT = """
 """
 RUNS = "select *, [run_id] as run_ids from runs where list_contains(?, run_id)"
 TRIALS = "from trials where sweep_id = ? order by number"
-
-
-def energy(kwh: float | None, source: str | None, known_kwh: float | None = None) -> str:
-    """With its mark; of what is not wholly known, the known part."""
-    if kwh is None and known_kwh:
-        return portrait.marked(known_kwh * JOULES_PER_KWH, "unknown")
-    return portrait.marked(None if kwh is None else kwh * JOULES_PER_KWH, source or "")
 
 
 def settled(row: Row, rows: list[Row]) -> list[Row]:
@@ -57,7 +50,7 @@ FRONT_COLUMNS = [
     Column("precision", lambda row: row["precision"], right=False),
     Column("ep.", lambda row: str(row["epochs"])),
     Column("val. %", lambda row: percentage(row["accuracy"])),
-    Column("energy", lambda row: energy(row["energy_kwh"], row["source"])),
+    Column("energy", lambda row: portrait.energy(row["energy_kwh"], row["source"])),
     Column("CO2e", lambda row: format_mass(row["co2_g"])),
     Column("run", lambda row: row["run_id"][:8], right=False),
     Column("with", lambda row: config_in_words(row["config"]), right=False, wide=True, shrinks=True),
@@ -71,7 +64,7 @@ LIST_COLUMNS = [
     Column("sampler", lambda row: row["sampler"], right=False, wide=True),
     Column("trials", lambda row: f"{row['num_complete']}/{row['num_trials']}"),
     Column("failed", lambda row: str(row["num_failed"]), wide=True),
-    Column("energy", lambda row: energy(row["energy_kwh"], row["source"], row["known_kwh"])),
+    Column("energy", lambda row: portrait.energy(row["energy_kwh"], row["source"], row["known_kwh"])),
     Column("started", lambda row: local(row["started_at"]), right=False),
 ]
 TRIAL_COLUMNS = [
@@ -81,16 +74,11 @@ TRIAL_COLUMNS = [
     Column("precision", lambda row: row["precision"] or "", right=False),
     Column("ep.", lambda row: str(row["epochs"])),
     Column("val. %", lambda row: percentage(row["accuracy"])),
-    Column("energy", lambda row: energy(row["energy_kwh"], row["source"], row["known_kwh"])),
+    Column("energy", lambda row: portrait.energy(row["energy_kwh"], row["source"], row["known_kwh"])),
     Column("run", lambda row: (row["run_id"] or "")[:8], right=False),
-    Column("why", lambda row: one_line(row["reason"]), right=False, shrinks=True),
+    Column("why", lambda row: portrait.one_line(row["reason"]), right=False, shrinks=True),
     Column("with", lambda row: config_in_words(row["config"]), right=False, wide=True, shrinks=True),
 ]
-
-
-def one_line(reason: str | None) -> str:
-    """Why a trial ended; of a traceback, its last line."""
-    return (reason or "").strip().rpartition("\n")[2]
 
 
 def draw(db: Store, row: Row) -> None:
@@ -131,7 +119,7 @@ def recommended(point: Row) -> str:
     return (
         f"trial {point['number']}: {point['model']} in {point['precision']}, "
         f"{counted(point['epochs'], 'epoch')}: {percentage(point['accuracy'])} % validation for "
-        f"{energy(point['energy_kwh'], point['source'])}, {format_mass(point['co2_g'])}; "
+        f"{portrait.energy(point['energy_kwh'], point['source'])}, {format_mass(point['co2_g'])}; "
         "the cheapest within a point of the most accurate"
     )
 
@@ -143,7 +131,7 @@ def took(row: Row) -> str:
     whole = ", all that the space has" if row["stop_reason"] == "space" else ""
     failed = f", {row['num_failed']} failed" if row["num_failed"] else ""
     return (
-        f"{energy(row['energy_kwh'], row['source'], row['known_kwh'])}{mass}: "
+        f"{portrait.energy(row['energy_kwh'], row['source'], row['known_kwh'])}{mass}: "
         f"{counted(row['num_drawn'], 'trial')}{whole}{failed}{known}"
     )
 
@@ -151,9 +139,9 @@ def took(row: Row) -> str:
 def beside(row: Row) -> str:
     """The parts of that sum."""
     known = {"trials": row["trials_kwh"], "beside them": row["overhead_kwh"]}
-    parts = [f"{name} {energy(kwh, row['source'])}" for name, kwh in known.items() if kwh is not None]
+    parts = [f"{name} {portrait.energy(kwh, row['source'])}" for name, kwh in known.items() if kwh is not None]
     if row["wasted_kwh"]:
-        parts.append(f"of attempts that came to nothing {energy(row['wasted_kwh'], row['source'])}")
+        parts.append(f"of attempts that came to nothing {portrait.energy(row['wasted_kwh'], row['source'])}")
     return ", ".join(parts)
 
 
@@ -168,7 +156,7 @@ def pays(db: Store, row: Row) -> str:
     )
     if not saving["saved_kwh"]:
         return f"not yet: no trial reaches what the baseline {base} does for less"
-    saved = energy(saving["saved_kwh"], row["source"])
+    saved = portrait.energy(saving["saved_kwh"], row["source"])
     first = (
         f"trial {saving['number']} saves {saved} a training against the baseline {base} "
         f"at {percentage(saving['accuracy'])} %"

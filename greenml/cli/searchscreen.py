@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from greenml import console
-from greenml.cli.searchresult import config_in_words, one_line
+from greenml.cli.portrait import one_line
+from greenml.cli.searchresult import config_in_words
 from greenml.console import counted, percentage
 from greenml.records import SIGNS, Epoch, Notice, Phase, Progress, Run, RunEnd, Source, Trial
 from greenml.sweep.front import Point, front

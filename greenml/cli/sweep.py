@@ -12,6 +12,8 @@ import typer
 from greenml import config as configs
 from greenml import console
 from greenml.cli.options import (
+    DataDirOption,
+    DeviceOption,
     JsonOption,
     MeterOption,
     PueOption,
@@ -19,6 +21,8 @@ from greenml.cli.options import (
     SamplingIntervalOption,
     StoreOption,
     TdpOption,
+    TrainedOnOption,
+    ValFractionOption,
     flag,
     region_flag,
     scope_flag,
@@ -107,35 +111,17 @@ def sweep(
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="STUDY", help="Go on with a search.", show_default=False)
     ] = None,
-    dataset: Annotated[
-        str | None,
-        flag(
-            "--dataset",
-            metavar="NAME",
-            help="cifar10, cifar100, mnist, fashion-mnist, digits, folder:PATH, parquet:PATH or hf:OWNER/NAME.",
-            default="cifar10 if it can be had, else digits",
-        ),
-    ] = None,
-    data_dir: Annotated[
-        str | None,
-        flag(
-            "--data-dir",
-            metavar="DIR",
-            help="Where downloads are found and kept.",
-            default="$GREENML_DATA, or the system's place for data",
-        ),
-    ] = None,
+    dataset: TrainedOnOption = None,
+    data_dir: DataDirOption = None,
     image_size: Annotated[
         int | None,
         flag("--image-size", metavar="PX", help="Of all trials.", default="their own up to 64, else 224; digits 16"),
     ] = None,
-    val_fraction: Annotated[
-        float | None, flag("--val-fraction", metavar="X", help="Share of the training images that decides.")
-    ] = None,
+    val_fraction: ValFractionOption = None,
     num_threads: Annotated[
         int | None, flag("--num-threads", metavar="N", help="CPU threads of a trial.", default="as PyTorch takes")
     ] = None,
-    device: Annotated[str | None, flag("--device", metavar="NAME", help="auto, cpu, cuda or mps.")] = None,
+    device: DeviceOption = None,
     region: Annotated[str | None, region_flag(default="world average")] = None,
     pue: PueOption = None,
     meter: MeterOption = None,

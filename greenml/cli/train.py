@@ -10,6 +10,8 @@ import typer
 from greenml import config as configs
 from greenml import console
 from greenml.cli.options import (
+    DataDirOption,
+    DeviceOption,
     JsonOption,
     MeterOption,
     PueOption,
@@ -17,6 +19,8 @@ from greenml.cli.options import (
     SamplingIntervalOption,
     StoreOption,
     TdpOption,
+    TrainedOnOption,
+    ValFractionOption,
     flag,
     region_flag,
     scope_flag,
@@ -38,24 +42,8 @@ def train(
     model: Annotated[
         str | None, typer.Argument(help="cnn, mobilenetv2, resnet18, or any timm name.", show_default=False)
     ] = None,
-    dataset: Annotated[
-        str | None,
-        flag(
-            "--dataset",
-            metavar="NAME",
-            help="cifar10, cifar100, mnist, fashion-mnist, digits, folder:PATH, parquet:PATH or hf:OWNER/NAME.",
-            default="cifar10 if it can be had, else digits",
-        ),
-    ] = None,
-    data_dir: Annotated[
-        str | None,
-        flag(
-            "--data-dir",
-            metavar="DIR",
-            help="Where downloads are found and kept.",
-            default="$GREENML_DATA, or the system's place for data",
-        ),
-    ] = None,
+    dataset: TrainedOnOption = None,
+    data_dir: DataDirOption = None,
     epochs: Annotated[int | None, flag("--epochs", metavar="N", help="How many to train at most.")] = None,
     batch_size: Annotated[int | None, flag("--batch-size", metavar="N", help="Images a step.")] = None,
     grad_accum: Annotated[
@@ -102,13 +90,11 @@ def train(
         list[str] | None,
         typer.Option("--model-arg", metavar="KEY=VALUE", help="For the architecture, as drop_rate=0.2. Repeatable."),
     ] = None,
-    val_fraction: Annotated[
-        float | None, flag("--val-fraction", metavar="X", help="Share of the training images that decides.")
-    ] = None,
+    val_fraction: ValFractionOption = None,
     num_threads: Annotated[
         int | None, flag("--num-threads", metavar="N", help="CPU threads.", default="as PyTorch takes")
     ] = None,
-    device: Annotated[str | None, flag("--device", metavar="NAME", help="auto, cpu, cuda or mps.")] = None,
+    device: DeviceOption = None,
     region: Annotated[str | None, region_flag(default="world average")] = None,
     pue: PueOption = None,
     meter: MeterOption = None,

@@ -64,7 +64,7 @@ def open_sensor(settings: Settings) -> Sensor:
     sensor = factory(argument, settings)
     if settings.scope != "process":
         return sensor
-    return ProcessShare(sensor) if settings.with_children else ProcessShare(sensor, ProcessTree(with_children=False))
+    return ProcessShare(sensor, ProcessTree(with_children=settings.with_children))
 
 
 @register_meter("codecarbon", usage="codecarbon")

@@ -195,12 +195,6 @@ class Search:
             status=status,
             stop_reason=reason or ("space" if self._is_exhausted else "trials"),
             ended_at=self._meter.ended_at,
-            best_epoch=None,
-            val_accuracy=None,
-            test_accuracy=None,
-            test_loss=None,
-            test_correct=None,
-            test_count=None,
         )
 
     # How it begins
@@ -434,12 +428,6 @@ def _cut_short(flight: _Flight, plan: Plan, *, is_dead: bool) -> Iterator[Run | 
         status=status,
         stop_reason=status,
         ended_at=flight.last_phase.ended_at,
-        best_epoch=None,
-        val_accuracy=None,
-        test_accuracy=None,
-        test_loss=None,
-        test_correct=None,
-        test_count=None,
     )
 
 
