@@ -36,8 +36,11 @@ bench: install ## speed, with n and spread
 docs: install ## fill every output block of the README again
 	$(BIN)/python tests/readme.py
 
+# Without `phone`: ExecuTorch brings tokenizers and Core ML, of which nothing here makes use.
+EXTRAS := --extra compress --extra cluster --extra trackers --extra dev
+
 lock: $(UV) ## pin every version with hashes
-	$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras --no-header --no-annotate --output-file requirements.lock pyproject.toml
+	$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 $(EXTRAS) --no-header --no-annotate --output-file requirements.lock pyproject.toml
 
 install: $(VENV)/installed
 

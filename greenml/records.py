@@ -89,6 +89,9 @@ class Run:
     tags: list[str]
     note: str | None = None
     parent: str | None
+    """The sweep of a trial; the run out of whose model a compressed one was made."""
+    method: str | None = None
+    """How a compressed model was made of its parent's: `prune 0.3, int8`; None for what was trained."""
     model: str
     dataset: str
     data_hash: str | None = None
@@ -324,6 +327,64 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A model as it answered while its inference was measured: in which runtime and format, and how well."""
+
+    run_id: str
+    """Of the run that measured it, ..."""
+    name: str
+    """... where it is `after` (the run's own model), `before` (its parent's, as `greenml predict` serves it), or the
+    parent's in another runtime or precision, by their names: `openvino fp32`."""
+    model_run: str
+    """The run whose weights it has."""
+    backend: str
+    """`torch`, `openvino`, `onnx`."""
+    precision: str
+    """In which it computes: fp32, bf16, fp16, int8."""
+    device: str
+    num_threads: int
+    num_bytes: int
+    """Of its files."""
+    memory_bytes: int | None
+    """Resident memory that loading it and its first answer added to a fresh process; None where nobody could tell."""
+    num_parameters: int
+    flops_per_sample: int | None
+    """As in `Run`; of int8, operations all the same."""
+    test_correct: int
+    test_count: int
+    gained: int
+    """Test images that it classifies correctly and `before` does not, ..."""
+    lost: int
+    """... and the other way round."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inference:
+    """One repeat of a measurement: predictions in batches of one size, between two readings of the meter."""
+
+    run_id: str
+    segment: int
+    seq: int
+    """Counts the repeats of a segment, from 0, in the order in which they were taken."""
+    name: str
+    """Which model, as in `Served`."""
+    batch_size: int
+    repeat: int
+    """From 1. Equal repeats of two models lie beside each other in time: they are compared pair by pair."""
+    num_predictions: int
+    duration_s: float
+    cpu_s: float
+    """CPU time of this process and its children."""
+    latency_p50_s: float
+    """Of a batch."""
+    latency_p95_s: float
+    first_seq: int
+    """Its joules are those of the phases of this segment from here ..."""
+    last_seq: int
+    """... to here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
     """A file a run leaves beside the store."""
 
@@ -358,7 +419,12 @@ class RunEnd:
     value: float | None = None
     """Of `metric` on the test split or of the whole run, where that is not accuracy."""
     device: str | None = None
-    """Where it became known on the way: what the run computed on."""
+    """Where it became known on the way: what the run computed on, ..."""
+    precision: str | None = None
+    """... in which numbers its model computes, ..."""
+    num_parameters: int | None = None
+    """... and how large that became."""
+    flops_per_sample: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,11 +448,12 @@ class Notice:
     text: str
 
 
-Stored = Run | Resume | Phase | Epoch | Metric | Artifact | Study | Trial | RunEnd
+Stored = Run | Resume | Phase | Epoch | Metric | Artifact | Study | Trial | Served | Inference | RunEnd
 Record = Stored | Progress | Notice
 
 _BY_NAME: dict[str, Any] = {
-    kind.__name__: kind for kind in (Run, Resume, Phase, Epoch, Metric, Artifact, Study, Trial, RunEnd)
+    kind.__name__: kind
+    for kind in (Run, Resume, Phase, Epoch, Metric, Artifact, Study, Trial, Served, Inference, RunEnd)
 }
 
 

@@ -18,19 +18,21 @@ from greenml import cli, console
 from greenml.records import (
     Artifact,
     Epoch,
+    Inference,
     Intensity,
     Metric,
     Phase,
     Resume,
     Run,
     RunEnd,
+    Served,
     Source,
     Study,
     Trial,
     new_run_id,
 )
 from greenml.store import Store, intensity_of
-from greenml.store.rows import TABLES
+from greenml.store.rows import LEARNT, TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -246,6 +248,48 @@ def make_trial(run_id: str, number: int, **changes: Any) -> Trial:
     return Trial(**values | changes)
 
 
+def make_served(run_id: str, name: str, **changes: Any) -> Served:
+    """A model as `run_id` measured it: nine of ten of 10,000 test images right, as its parent has them."""
+    values: dict[str, Any] = {
+        "run_id": run_id,
+        "name": name,
+        "model_run": run_id,
+        "backend": "torch",
+        "precision": "fp32",
+        "device": "cpu",
+        "num_threads": 2,
+        "num_bytes": 2_400_000,
+        "memory_bytes": None,
+        "num_parameters": 620_362,
+        "flops_per_sample": 10_000_000,
+        "test_correct": 9000,
+        "test_count": 10_000,
+        "gained": 0,
+        "lost": 0,
+    }
+    return Served(**values | changes)
+
+
+def make_inference(run_id: str, name: str, repeat: int, seq: int, **changes: Any) -> Inference:
+    """A thousand predictions in two seconds, whose joules are those of the phase with the same number."""
+    values: dict[str, Any] = {
+        "run_id": run_id,
+        "segment": 0,
+        "seq": seq,
+        "name": name,
+        "batch_size": 250,
+        "repeat": repeat,
+        "num_predictions": 1000,
+        "duration_s": 2.0,
+        "cpu_s": 4.0,
+        "latency_p50_s": 0.5,
+        "latency_p95_s": 0.6,
+        "first_seq": seq,
+        "last_seq": seq,
+    }
+    return Inference(**values | changes)
+
+
 def record(
     db: Store,
     run_id: str,
@@ -276,6 +320,49 @@ def record(
     assert db.write(rows)
 
 
+def record_compressed(
+    db: Store,
+    run_id: str,
+    parent: str | None,
+    making: Sequence[float | None],
+    measured: dict[str, Sequence[float | None]],
+    *,
+    batch_size: int = 250,
+    seconds: dict[str, Sequence[float]] | None = None,
+    served: dict[str, dict[str, Any]] | None = None,
+    overlap_s: float = 0.0,
+    **run: Any,
+) -> None:
+    """Store a run that compressed its parent: the joules of making it, and of a thousand predictions in each repeat.
+
+    `measured` alternates between its models, repeat by repeat, as a session does.
+    """
+    changes = {"kind": "compress", "parent": parent, "method": "int8", "precision": "int8", "group_hash": None}
+    rows: list[Any] = [make_run(run_id, **changes | run)]
+
+    def add_phase(name: str, joule: float | None, **more: Any) -> int:
+        seq = sum(isinstance(row, Phase) for row in rows)
+        source = Source.UNKNOWN if joule is None else Source.ESTIMATED
+        rows.append(make_phase(run_id, seq, name=name, cpu_j=joule, cpu_source=source, ram_j=0.0, **more))
+        return seq
+
+    for number, joule in enumerate(making):
+        add_phase("calibrate" if number == 0 else "compress", joule)
+    seq = 0
+    for repeat in range(max(map(len, measured.values()), default=0)):
+        for name, joules in measured.items():
+            place = add_phase("infer", joules[repeat], overlap_s=overlap_s)
+            took = {} if seconds is None else {"duration_s": seconds[name][repeat]}
+            phases = {"first_seq": place, "last_seq": place}
+            rows.append(make_inference(run_id, name, repeat + 1, seq, batch_size=batch_size, **phases | took))
+            seq += 1
+    for name in measured:
+        model_run = run_id if name == "after" else parent or "0" * 12
+        rows.append(make_served(run_id, name, **{"model_run": model_run} | (served or {}).get(name, {})))
+    rows.append(make_end(run_id, best_epoch=None, val_accuracy=None))
+    assert db.write(rows)
+
+
 def records(db: Store) -> list[Stored]:
     """Every record in a store, every attempt at an epoch among them, in an order in which they can be written again."""
 
@@ -293,11 +380,13 @@ def records(db: Store) -> list[Stored]:
             (Artifact, "name"),
             (Study, "run_key"),
             (Trial, "number"),
+            (Served, "name"),
+            (Inference, "segment, seq"),
         ):
             rows = db.rows(f"from {TABLES[kind]} where run_key = ? order by {order}", [run["run_key"]])
             found += [taken(kind, row | {"run_id": run["run_id"]}) for row in rows]
         if run["ended_at"]:
-            found.append(taken(RunEnd, run | {"device": None}))
+            found.append(taken(RunEnd, run | dict.fromkeys(LEARNT)))
     return found
 
 
@@ -339,6 +428,45 @@ def db(tmp_path: Path, empty_store: Path) -> Store:
     path.parent.mkdir()
     shutil.copyfile(empty_store, path)
     return Store(path, timeout_s=5)
+
+
+# A trained model
+
+
+def train_digits(db: Store, run_id: str, **changes: Any) -> None:
+    """A real run of the cnn on digits, metered by replay, with its files and rows in a store."""
+    from greenml import config as configs
+    from greenml import run
+    from greenml.energy import Meter
+    from greenml.energy.replay import ReplaySensor
+    from greenml.records import Notice, Progress
+
+    config = configs.resolve({"model": "cnn", "dataset": "digits", "epochs": 2, "device": "cpu"} | changes)
+    with db.claim(run_id) as folder, Meter(ReplaySensor(), run_id=run_id) as meter:
+        life = run.train(config, meter, WORLD, run_id=run_id, folder=folder)
+        assert db.write([record for record in life if not isinstance(record, Notice | Progress)])
+
+
+DIGITS_RUN = "d161715aaaaa"
+
+
+@pytest.fixture(scope="session")
+def digits_store(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
+    """A store with one trained run, DIGITS_RUN; tests that change anything take a copy."""
+    folder = tmp_path_factory.mktemp("digits")
+    shutil.copyfile(empty_store, folder / "greenml.duckdb")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder))  # alone on this machine, as meters see it
+        train_digits(Store(folder / "greenml.duckdb", timeout_s=5), DIGITS_RUN)
+    return folder / "greenml.duckdb"
+
+
+@pytest.fixture
+def trained(db: Store, digits_store: Path) -> Store:
+    """The store of `greenml`, with a trained run in it."""
+    shutil.copyfile(digits_store, db.path)
+    shutil.copytree(digits_store.parent / "runs", db.path.parent / "runs")
+    return db
 
 
 # The machine

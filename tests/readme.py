@@ -2,7 +2,7 @@
 
 `make docs` fills the blocks; `tests/test_readme.py` fails where they differ. The store is made from
 `tests/data/runs.jsonl.gz`, the records of real runs; `python tests/readme.py --record STORE` writes that file anew, and
-`--record-sweep STORE` the records of a real search.
+`--record-sweep STORE` the records of a real search, and `--record-compress STORE` those of real compressions.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ README = ROOT / "README.md"
 RUNS = Path(__file__).parent / "data" / "runs.jsonl.gz"
 SWEEP = RUNS.with_name("sweep.jsonl.gz")
 """What `greenml sweep` blocks tell of."""
+COMPRESS = RUNS.with_name("compress.jsonl.gz")
+"""What `--lifecycle` blocks tell of."""
 BLOCK = re.compile(r"(```console\n)(.*?)(```)", re.DOTALL)
 
 
@@ -45,14 +47,17 @@ def fixture_store(folder: Path, records: Path = RUNS) -> Path:
 
 def filled(text: str) -> str:
     """The README with the output that its commands give now."""
-    with tempfile.TemporaryDirectory() as runs, tempfile.TemporaryDirectory() as sweep:
-        fixture_store(Path(runs))
-        fixture_store(Path(sweep), SWEEP)
+    with tempfile.TemporaryDirectory() as place:
+        stores = {"$ greenml sweep": SWEEP, "--lifecycle": COMPRESS, "": RUNS}
+        for records in stores.values():
+            fixture_store(Path(place) / records.name, records)
         env = os.environ | {"GREENML_STORE": "store/greenml.duckdb", "COLUMNS": "80", "TZ": "UTC"}
-        return BLOCK.sub(
-            lambda block: block[1] + _run(block[2], env, sweep if "$ greenml sweep" in block[2] else runs) + block[3],
-            text,
-        )
+
+        def fill(block: re.Match[str]) -> str:
+            records = next(records for word, records in stores.items() if word in block[2])
+            return block[1] + _run(block[2], env, str(Path(place) / records.name)) + block[3]
+
+        return BLOCK.sub(fill, text)
 
 
 def _run(block: str, env: dict[str, str], folder: str) -> str:
@@ -86,5 +91,7 @@ if __name__ == "__main__":
             record(Path(store), RUNS)
         case ["--record-sweep", store]:
             record(Path(store), SWEEP)
+        case ["--record-compress", store]:
+            record(Path(store), COMPRESS)
         case _:
             README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -780,19 +780,19 @@ def test_what_is_decoded_is_found_again_without_a_look_at_an_image(tmp_path, mon
 
 def test_decoding_ended_by_ctrl_c_leaves_nothing_half_written(tmp_path, monkeypatch):
     folder(tmp_path / "f")
-    whole, num = decode._to_array, iter(range(30))
+    whole, num = decode.picture, iter(range(30))
 
     def interrupted(*arguments):
         if next(num, None) is None:
             raise KeyboardInterrupt
         return whole(*arguments)
 
-    monkeypatch.setattr(decode, "_to_array", interrupted)
+    monkeypatch.setattr(decode, "picture", interrupted)
     with pytest.raises(KeyboardInterrupt):
         load(f"folder:{tmp_path / 'f'}")
     assert decoded(tmp_path) == []
 
-    monkeypatch.setattr(decode, "_to_array", whole)
+    monkeypatch.setattr(decode, "picture", whole)
     assert (load(f"folder:{tmp_path / 'f'}")[2].labels >= 0).all()
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 HEAVY = {
     "torch", "torchvision", "timm", "optuna", "altair", "codecarbon", "polars", "pydantic", "sklearn", "numpy",
-    "mlflow", "wandb", "dask", "distributed",
+    "mlflow", "wandb", "dask", "distributed", "openvino", "onnxruntime", "nncf", "onnx",
 }  # fmt: skip
 PEEK = """
 import sys
@@ -46,6 +46,10 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["sweep", "list", "--store", "nowhere/none.duckdb"], {"filelock", "rich"}),
         (["track", "nowhere"], set()),
         (["estimate", "--help"], {"duckdb", "rich"}),
+        (["predict", "--help"], {"duckdb", "rich", "PIL"}),
+        (["predict", "nowhere"], {"duckdb", "rich", "PIL"}),
+        (["evaluate", "--help"], {"duckdb", "rich", "PIL"}),
+        (["evaluate", "run", "--split", "tests"], {"duckdb", "rich", "PIL"}),
         (["report", "--help"], {"duckdb", "rich"}),
         (["report", "--md", "--store", "nowhere/none.duckdb"], {"filelock"}),
         (["train", "cnn", "--no-such-flag"], {"duckdb", "rich"}),
@@ -68,8 +72,8 @@ def test_help_shows_the_commands_in_order_and_the_first_steps() -> None:
         for line in done.stdout.partition("Commands:")[2].partition("First")[0].splitlines()
         if line.strip()
     ]
-    assert commands[:5] == ["train", "board", "recommend", "report", "track"]
-    assert {"doctor", "estimate", "import", "runs"} <= set(commands)
+    assert commands[:6] == ["train", "compress", "board", "recommend", "report", "predict"]
+    assert {"doctor", "estimate", "evaluate", "import", "runs", "track"} <= set(commands)
     for whole in ("Say which model to run, for how many epochs, and why.", "as a page, charts or tables."):
         assert whole in done.stdout
     assert "greenml train cnn --dataset digits" in done.stdout

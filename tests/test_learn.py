@@ -199,7 +199,7 @@ def test_images_are_decoded_once(tmp_path, monkeypatch):
     said, (_, first) = finish(data.load(f"folder:{tmp_path / 'f'}", None, None))
     assert any(isinstance(word, Progress) and word.what == "decoding" for word in said)
 
-    monkeypatch.setattr(decode, "_to_array", None)  # whoever decodes now, fails
+    monkeypatch.setattr(decode, "picture", None)  # whoever decodes now, fails
     second = load(f"folder:{tmp_path / 'f'}")
 
     assert isinstance(second.images, np.memmap)
@@ -241,7 +241,7 @@ def test_a_cache_is_found_again_under_another_name(tmp_path, monkeypatch):
     (tmp_path / "f" / "red" / "05.png").write_bytes(b"not an image")
     first = load(f"folder:{tmp_path / 'f'}")
     (tmp_path / "f").rename(tmp_path / "g")
-    monkeypatch.setattr(decode, "_to_array", None)
+    monkeypatch.setattr(decode, "picture", None)
 
     second = load(f"folder:{tmp_path / 'g'}")
 

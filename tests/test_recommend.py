@@ -757,7 +757,7 @@ def test_repeats_end_with_one_line_for_all(
     seeds(db, "ab", "cnn", [[0.5, 0.9], [0.5, 0.91]], 1 * WH)
     printed = iter([json.dumps([{"run_id": letter * 12}]) for letter in "ab"])
     monkeypatch.setattr(sys, "argv", ["greenml", "train", "cnn", "--repeats", "2"])
-    monkeypatch.setattr(repeating, "_watched", lambda *_: (0, next(printed)))
+    monkeypatch.setattr(repeating, "watched", lambda *_: (0, next(printed)))
 
     repeating.repeat(db, range(2), json=as_json, quiet=quiet)
 

@@ -27,7 +27,7 @@ from greenml.errors import StoreError, UsageError
 from greenml.records import Artifact, Source, from_json, to_json
 from greenml.resources import shipped
 from greenml.store import Store, resolve_path
-from greenml.store.rows import INTENSITY_COLUMNS, columns
+from greenml.store.rows import INTENSITY_COLUMNS, LEARNT, columns
 from greenml.store.schema import migrations
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def epochs_of(db: Store, run_id: str = RUN) -> list[int]:
 
 def test_every_field_of_every_record_comes_back(db: Store) -> None:
     run = make_run(RUN, tags=["a", "b,c"], name='it\'s "mine"', config={"nested": {"x": [1, None, 2.5]}}, device="cuda")
-    end = make_end(RUN, status="stopped", stop_reason="early-stop", device="cuda")
+    learnt = {name: getattr(run, name) for name in LEARNT}
+    end = make_end(RUN, status="stopped", stop_reason="early-stop", **learnt)
     phase = make_phase(RUN, 0, epoch=1, error_j=0.5, gpu_j=None, gpu_source=Source.UNKNOWN)
     epoch = make_epoch(RUN, 1, train_loss=float("inf"))
     artifact = Artifact(run_id=RUN, name="model.pt", path=f"runs/{RUN}/model.pt", num_bytes=12)
@@ -123,6 +124,12 @@ def test_phases_sum_to_the_last_joule(db: Store, parts: list[tuple[float | None,
         assert totals["total_j"] is None
     else:
         assert totals["total_j"] == pytest.approx(sum(row.joules for row in rows[1:]))
+
+
+def test_what_a_run_learnt_on_its_way_is_told_by_its_end_or_stays(db: Store) -> None:
+    """A pruned model knows its size when it has been made; what the end leaves open, the run has said."""
+    db.write([make_run(RUN, precision="fp32", num_parameters=1000), make_end(RUN, num_parameters=400)])
+    assert db.rows("select precision, num_parameters from runs") == [{"precision": "fp32", "num_parameters": 400}]
 
 
 def test_writing_twice_changes_nothing(db: Store) -> None:

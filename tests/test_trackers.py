@@ -377,7 +377,7 @@ def test_repeats_and_children_hang_below_their_parent(mlflow_at, monkeypatch, db
 def test_repeats_share_what_trackers_know_them_by(db, monkeypatch):
     seen = []
     monkeypatch.setattr(sys, "argv", ["greenml", "train", "cnn", "--repeats", "2"])
-    monkeypatch.setattr(repeating, "_watched", lambda command, env: (seen.append(env[SERIES]), (0, ""))[1])
+    monkeypatch.setattr(repeating, "watched", lambda command, env: (seen.append(env[SERIES]), (0, ""))[1])
     for _ in range(2):
         repeating.repeat(db, range(2), json=True)
 

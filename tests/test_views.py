@@ -20,6 +20,7 @@ from conftest import (
     make_sweep,
     make_trial,
     record,
+    record_compressed,
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -363,12 +364,15 @@ def test_what_was_removed_is_in_no_view(db: Store) -> None:
             make_end(C),
         ]
     )
+    record_compressed(db, D, A, [10.0], {"before": [2.0, 3.0], "after": [1.0, 2.0]})
     names = [row["view_name"] for row in db.rows("select view_name from duckdb_views() where not internal")]
     kept = {"removed_runs", "phase_totals", "resumed_keys", "resumed_attempts", "last_attempts", "all_epochs"}
+    kept |= {"model_totals"}
     assert all(db.rows(f"from {name}") for name in {*names} - kept)
-    db.mark([A, B, C], removed_at=STARTED_AT)
+    db.mark([A, B, C, D], removed_at=STARTED_AT)
     assert [name for name in {*names} - kept if db.rows(f"from {name}")] == []
     assert db.rows("from energy_to_accuracy(0.1)") == []
+    assert db.rows("from lifecycle(1000, null, null)") == []
     assert db.rows("select run_id, epochs, accuracy, energy_kwh from removed_runs where run_id = ?", [A]) == [
         {"run_id": A, "epochs": 1, "accuracy": 0.9, "energy_kwh": units.kwh(1e5)}
     ]

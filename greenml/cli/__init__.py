@@ -10,7 +10,24 @@ import typer
 from typer.exceptions import TyperException
 
 from greenml import __version__, console
-from greenml.cli import board, doctor, estimate, importing, log, recommend, report, rm, runs, share, sweep, track, train
+from greenml.cli import (
+    board,
+    compress,
+    doctor,
+    estimate,
+    evaluate,
+    importing,
+    log,
+    predict,
+    recommend,
+    report,
+    rm,
+    runs,
+    share,
+    sweep,
+    track,
+    train,
+)
 from greenml.errors import GreenMLError, UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +41,7 @@ First steps:
   greenml sweep --dataset digits         search models and settings for little CO2
   greenml recommend                      what to run instead, and on which evidence
   greenml report                         all of it on one page, to be mailed
+  greenml predict RUN IMAGE...           what a run's model sees in images
   greenml runs show RUN                  everything known about one run
   greenml doctor                         what can be measured here, and why not the rest
   greenml track -- python script.py      any other program under the same meter
@@ -60,9 +78,12 @@ def greenml(
 
 
 app.command()(train.train)
+app.command(epilog=compress.EXAMPLES)(compress.compress)
 app.command()(board.board)
 app.command()(recommend.recommend)
 app.command(epilog=report.EXAMPLES)(report.report)
+app.command()(predict.predict)
+app.command()(evaluate.evaluate)
 app.command(
     context_settings={"allow_interspersed_args": False},  # what follows the program's name is the program's
     epilog=track.EXAMPLES,

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 REFRESH_S = 2.0
+LIFETIME = 1_000_000
+"""Predictions that a model makes, where nobody says how many."""
 SAID = {"model", "precision", "dataset", *configs.OF_ONE_RUN}
 """Keys of a config that a row of groups shows, or that its runs may differ in."""
 MANY = 4
@@ -72,6 +74,7 @@ ORDER_OF_GROUPS = {
     "model": "model",
     "started": "started_at desc",
 }
+INHERITS = "compressed models are charged with what their parents took: --lifecycle shows when they pay"
 UNRANKED = "n 0: no run of the group is ranked; its Wh is the mean of its finished runs"
 
 
@@ -94,6 +97,19 @@ def board(
         bool, typer.Option("--grouped", help="One row for all runs of a config, whatever their seed: mean and spread.")
     ] = False,
     everything: Annotated[bool, typer.Option("--all", help="Also runs that still run, crashed or failed.")] = False,
+    lifecycle: Annotated[
+        bool, typer.Option("--lifecycle", help="Compressed models beside their parents: what they take, when they pay.")
+    ] = False,
+    predictions: Annotated[
+        int | None, flag("--predictions", min=0, metavar="N", help="Of a lifetime.", default=f"{LIFETIME:,}")
+    ] = None,
+    predictions_per_day: Annotated[
+        int | None, flag("--predictions-per-day", min=1, metavar="N", help="Break-even in days, too.")
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        flag("--batch-size", min=1, metavar="N", help="Of the predictions.", default="the largest that was measured"),
+    ] = None,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write the rows to FILE instead.")
     ] = None,
@@ -107,14 +123,27 @@ def board(
     db = Store(resolve_path(store))
     limit = limit or (EVERYTHING if json or csv_file else LIMIT)
     asked: dict[str, Any] = {"dataset": dataset, "model": model, "tag": tag, "last": last}
+    of_lives = {"--predictions": predictions, "--predictions-per-day": predictions_per_day, "--batch-size": batch_size}
+    of_runs = {"--by": by, "--grouped": grouped or None, "--all": everything or None}
+    for name, given in (of_runs if lifecycle else of_lives).items():
+        if given is not None:
+            hint = "leave one of them out" if lifecycle else f"greenml board --lifecycle {name} {given}"
+            raise UsageError(f"`{name}` goes {'not ' * lifecycle}with `--lifecycle`", hint=hint)
     order, target = parse_keys(by or ["acc-per-kwh"], ORDER_OF_GROUPS if grouped else ORDER)
-    if grouped:
+    if lifecycle:
+        from greenml.cli import lifecycle as lives
+
+        lifetime = LIFETIME if predictions is None else predictions
+        sql, binds = lives.query(asked, limit, lifetime=lifetime, per_day=predictions_per_day, size=batch_size)
+    elif grouped:
         sql, binds = query_of_groups(order, asked, limit, everything)
     else:
         sql, binds = query_of_runs(order, target, asked, limit, everything)
 
     def draw() -> tuple[list[Table], list[str]]:
         rows = db.rows(sql, binds)
+        if lifecycle:
+            return lives.page(db, rows, lifetime=lifetime, per_day=predictions_per_day, size=batch_size)
         if grouped:
             tables, notes = page(rows, group_columns)
             said = [*apart(rows), *about_groups(rows)]
@@ -126,7 +155,8 @@ def board(
     if json:
         console.print_json([public(row) for row in db.rows(sql, binds)])
     elif csv_file:
-        write_csv(csv_file, [public(row) for row in db.rows(sql, binds)], "groups" if grouped else "runs")
+        noun = "models" if lifecycle else "groups" if grouped else "runs"
+        write_csv(csv_file, [public(row) for row in db.rows(sql, binds)], noun)
     elif watch:
         if not sys.stdout.isatty():
             raise UsageError("`--watch` needs a terminal", hint="leave it out, or use --json")
@@ -279,6 +309,11 @@ def reached(metric: str, value: str, accuracy: str) -> Column:
     return Column(metric, lambda row: figure(row[value]), shrinks=True)
 
 
+def named(row: Row) -> str:
+    """The model, and how it was compressed."""
+    return f"{row['model']}, {row['method']}" if row["method"] else str(row["model"])
+
+
 def columns(metric: str, target: float | None) -> list[Column]:
     """What the board shows of a run."""
     has_accuracy = metric == "accuracy"
@@ -286,7 +321,7 @@ def columns(metric: str, target: float | None) -> list[Column]:
     return [
         Column("#", lambda row: str(row["rank"] or UNKNOWN)),
         Column("", lambda row: "●" if row["on_front"] else ""),
-        Column("model", lambda row: row["model"], right=False, shrinks=True),
+        Column("model", named, right=False, shrinks=True),
         Column("name", lambda row: row["name"] or "", right=False, wide=True, shrinks=True),
         Column("run", lambda row: row["run_id"][:8], right=False, wide=True),
         Column("prec.", lambda row: row["precision"] or UNKNOWN, right=False),
@@ -306,7 +341,7 @@ def group_columns(metric: str) -> list[Column]:
     has_accuracy = metric == "accuracy"
     return [
         Column("#", lambda row: str(row["rank"] or UNKNOWN)),
-        Column("model", lambda row: row["model"], right=False, shrinks=True),
+        Column("model", named, right=False, shrinks=True),
         Column("prec.", lambda row: row["precision"] or UNKNOWN, right=False),
         Column("seeds", lambda row: ", ".join(map(str, row["seeds"])), right=False, wide=True, shrinks=True),
         Column("ep.", lambda row: str(row["max_epochs"]), wide=True),
@@ -339,7 +374,9 @@ def about_runs(rows: list[Row]) -> list[str]:
             reasons.setdefault(row["unranked"], []).append(f"{row['model']} {row['run_id'][:8]}")
     notes = [FRONT] if any(row["on_front"] for row in rows) else []
     notes += [f"– unranked, {reason}: {some(runs)}" for reason, runs in reasons.items()]
-    trainings = [row for row in rows if row["kind"] not in ("calibrate", "sweep")]
+    if any(row["kind"] == "compress" for row in rows):
+        notes.append(INHERITS)
+    trainings = [row for row in rows if row["kind"] not in ("calibrate", "compress", "sweep")]
     if mostly_setup := [f"{row['model']} {row['run_id'][:8]}" for row in trainings if (row["setup_share"] or 0) > 0.5]:
         notes.append(f"set-up took more than half of the energy of {some(mostly_setup)}: longer runs say more")
     notes += on_their_word(
@@ -365,6 +402,7 @@ def some(names: list[str]) -> str:
 def about_groups(rows: list[Row]) -> list[str]:
     """What ± means, and how many runs the means leave out."""
     notes = [SPREAD] if any(row["num_ranked"] for row in rows) else []
+    notes += [INHERITS] if any(row["method"] for row in rows) else []
     notes += [UNRANKED] if any(row["mean_unranked_kwh"] is not None for row in rows) else []
     if unranked := sum(row["num_unranked"] for row in rows):
         does = "is unranked and does" if unranked == 1 else "are unranked and do"

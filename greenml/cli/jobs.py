@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from greenml import console, trackers
 from greenml.cli import afterwards, log, portrait
 from greenml.cli.forecasts import Outlook
-from greenml.cli.screen import Screen
+from greenml.cli.screen import Notes, Screen
 from greenml.errors import GreenMLError, MeterError
 from greenml.records import Artifact, Notice, Phase, Progress, Resume, Run, RunEnd
 from greenml.units import JOULES_PER_KWH, format_energy
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
     from greenml.config import Config
     from greenml.energy import Meter
-    from greenml.records import Intensity, Stored
+    from greenml.records import Intensity, Record, Stored
     from greenml.run import Past
     from greenml.store import Store
     from greenml.trackers import Following
+
+    Halted = Callable[[], str | None]
 
 INTERRUPTED = 130
 
@@ -45,8 +47,9 @@ class Job:
     """Of a run that is taken up again."""
 
 
-def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) -> None:
-    """Train, leave the run's files in its claimed `folder`, print what it came to.
+def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool, goes_on: bool = False) -> None:
+    """Train, leave the run's files in its claimed `folder`, print what it came to; as JSON only where nothing `goes_on`
+    with the run, whose array would be a second one.
 
     Raises what ended the run, SystemExit(130) where that was an interruption, and StoreError where rows still wait.
     """
@@ -65,7 +68,7 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) 
                 raise error or waiting
             known = portrait.everything(store, job.run_id)
             try:
-                trouble = _leave_files(store, known, folder)
+                trouble = leave_files(store, known, folder)
             except OSError as what:
                 trouble = f"not all files of this run could be written: {what}"
             for missing in filter(None, [trouble, afterwards.leave_board(store)]):
@@ -75,9 +78,9 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool) 
                 screen.note(f"to go on from here: greenml train --resume {job.run_id[:8]}", always=True)
         if error:
             raise error
-        if json:
+        if json and not goes_on:
             console.print_json(store.rows("from leaderboard where run_id = ?", [job.run_id]))
-        else:
+        elif not json:
             console.out().print(
                 console.facts([("run", job.run_id), *portrait.headline(known), ("files", f"{folder}/")])
             )
@@ -92,31 +95,46 @@ def _train(
     job: Job, store: Store, folder: Path, screen: Screen, outlook: Outlook, following: Following, *, quiet: bool
 ) -> tuple[str, GreenMLError | None]:
     """Run it, storing and showing every record; the status it ended with, and the error of a run that failed."""
-    from greenml import energy, run
-    from greenml.energy import survey
+    from greenml import run
+
+    def life(meter: Meter, halted: Halted) -> Iterator[Record]:
+        records = run.train(
+            job.config, meter, job.intensity, run_id=job.run_id, folder=folder, past=job.past, halted=halted
+        )
+        for record in map(outlook.hear, records):
+            following.show(record)
+            yield record
 
     segment = job.past.segment if job.past else 0
-    settings = energy.Settings.of(job.config, idle=store.idle(survey.machine))
-    metering = energy.open_meter(job.run_id, segment=segment, settings=settings)
     screen.note(f"run {job.run_id} · {job.intensity.note}")
+    return under_meter(life, job.run_id, job.config, store, screen, segment=segment, quiet=quiet)
+
+
+def under_meter(
+    life: Callable[[Meter, Halted], Iterator[Record]],
+    run_id: str,
+    config: Config,
+    store: Store,
+    notes: Notes,
+    *,
+    segment: int = 0,
+    quiet: bool,
+) -> tuple[str, GreenMLError | None]:
+    """Live it under the meter that `config` asks for, storing and showing every record; the status it ended with, and
+    the error of a run that failed. Raises what ended it before there was a run."""
+    from greenml import energy
+    from greenml.energy import survey
+
+    settings = energy.Settings.of(config, idle=store.idle(survey.machine))
+    metering = energy.open_meter(run_id, segment=segment, settings=settings)
     if ignored := energy.ignored_settings():
-        screen.note(ignored, always=True)
+        notes.note(ignored, always=True)
     pending: list[Stored] = []
     status, written = "", time.monotonic()
     with until_interrupted(quiet=quiet) as (interrupted, begun), metering as meter:
-        records = run.train(
-            job.config,
-            meter,
-            job.intensity,
-            run_id=job.run_id,
-            folder=folder,
-            past=job.past,
-            halted=lambda: "interrupted" if interrupted() else None,
-        )
         try:
-            for record in map(outlook.hear, records):
-                screen.show(record)
-                following.show(record)
+            for record in life(meter, lambda: "interrupted" if interrupted() else None):
+                notes.show(record)
                 if not isinstance(record, Progress | Notice):
                     pending.append(record)
                 weighty = isinstance(record, Run | Resume | RunEnd) or (isinstance(record, Phase) and record.seq == 0)
@@ -125,7 +143,7 @@ def _train(
                     store.write(pending)
                     pending, written = [], time.monotonic()
                 if isinstance(record, Run | Resume) and meter.unused_tdp:
-                    screen.note(f"not obeyed: {meter.unused_tdp}", always=True)
+                    notes.note(f"not obeyed: {meter.unused_tdp}", always=True)
                 if weighty:
                     begun()
                     status = record.status if isinstance(record, RunEnd) else "running"
@@ -137,10 +155,10 @@ def _train(
             if pending and status:
                 store.write(pending)
         if meter.trouble:
-            screen.note(f"the meter lost something: {meter.trouble}; what it missed is unknown")
+            notes.note(f"the meter lost something: {meter.trouble}; what it missed is unknown")
         if meter.deaf:
-            screen.note(f"whether another run shared this machine is not known: {meter.deaf}")
-        return status, _missed(meter) if job.config.require_meter else None
+            notes.note(f"whether another run shared this machine is not known: {meter.deaf}")
+        return status, _missed(meter) if config.require_meter else None
 
 
 def _missed(meter: Meter) -> MeterError | None:
@@ -183,7 +201,7 @@ def handled(handle: Callable[[int, object], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _leave_files(store: Store, known: dict[str, Any], folder: Path) -> str | None:
+def leave_files(store: Store, known: dict[str, Any], folder: Path) -> str | None:
     """Epochs, summary and curves out of what is known of the run, and the list of all files into the store.
 
     What could not be made is said in words: a training that is over does not fail for want of a picture.
@@ -195,7 +213,8 @@ def _leave_files(store: Store, known: dict[str, Any], folder: Path) -> str | Non
     exchange.write_json(folder / "epochs.json", console.plain(epochs))
     summary = {key: value for key, value in known.items() if key != "artifacts"}  # the files are only being made
     exchange.write_json(folder / "summary.json", console.plain(summary))
-    trouble = None if epochs else "no epoch was finished: no curves"
+    untrained = known["kind"] == "compress"  # not everything is fine-tuned
+    trouble = None if epochs or untrained else "no epoch was finished: no curves"
     if epochs:
         try:
             _draw_curves(folder / "curves.png", known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from greenml import console
+from greenml.cli import ledger
 from greenml.console import SOURCES, UNKNOWN, Column, bars, counted, figure, local, percentage
 from greenml.units import (
     ENERGY,
@@ -134,6 +135,7 @@ def everything_of(db: Store, run_ids: Sequence[str]) -> list[Row]:
     sweeps = of_each(f"select *, run_id as sweep_id from sweeps {chosen}") if searches else {}
     trials = of_each(TRIALS) if searches else {}
     trial = of_each(TRIAL) if searches else {}
+    ledgers = ledger.of_runs(db, run_ids)
     return [
         {
             "run_id": run_id,
@@ -150,6 +152,7 @@ def everything_of(db: Store, run_ids: Sequence[str]) -> list[Row]:
             "sweep": next(iter(sweeps.get(run_id, [])), None),
             "trials": trials.get(run_id, []),
             "trial": next(iter(trial.get(run_id, [])), None),
+            **ledgers[run_id],
         }
         for run_id in run_ids
     ]
@@ -177,6 +180,12 @@ def draw(run: Row) -> None:
     if run["trials"]:
         console.out().print()
         console.out().print(console.table(TRIAL_COLUMNS, run["trials"]))
+    if run["inference"]:
+        console.out().print()
+        console.out().print(ledger.inference_table(run["inference"]))
+    if run["children"]:
+        console.out().print()
+        console.out().print(ledger.children_table(run["children"], None, ledger.PER_DAY))
     if run["figures"]:
         console.out().print(console.table(METRIC_COLUMNS, run["figures"]))
     if run["phases"]:
@@ -189,7 +198,12 @@ def draw(run: Row) -> None:
         | {row["source"] for row in epochs}
         | {row["energy_source"] for row in epochs}
         | {row["source"] for row in run["trials"] if row["source"]}
+        | {row["source"] for row in run["inference"]}
+        | {row["measured_source"] for row in run["children"]}
     )
+    if run["inference"] or run["children"]:
+        console.say(ledger.SPREAD)
+    ledger.explain_children(run["children"])
 
 
 def epoch_columns(run: Row) -> list[Column]:
@@ -217,6 +231,7 @@ def headline(run: Row) -> list[tuple[str, str]]:
     reached = {"test": run["accuracy"], "validation": run["val_accuracy"]}
     accuracy = ", ".join(f"{percentage(value)} % {split}" for split, value in reached.items() if value is not None)
     judged = run["metric"] != "accuracy" and run["value"] is not None
+    is_compressed = run["kind"] == "compress"
     return [
         ("accuracy", accuracy + (f", epoch {run['best_epoch']}" if run["best_epoch"] else "")),
         (
@@ -226,14 +241,23 @@ def headline(run: Row) -> list[tuple[str, str]]:
         ("rank", f"{run['rank']}, {figure(run['acc_per_kwh'])} points per kWh" if run["rank"] else ""),
         ("unranked", run["unranked"] or ""),
         ("beside them" if run["kind"] == "sweep" else "energy", energy_in_words(run)),
+        ("", ledger.shares(run) if is_compressed else ""),
         *(("", part(run, name)) for name in COMPONENTS if run[f"{name}_source"]),
         ("", uncertainty(run)),
         ("", above_idle(run)),
         ("", f"{figure(run['joules_per_sample'])} J per training image" if run["joules_per_sample"] else ""),
-        ("CO2e", f"{format_mass(run['co2_g'])}: energy x PUE {run['pue']:g} x {run['intensity_g_per_kwh']:.3g} g/kWh"),
+        ("CO2e", emitted(run)),
         ("", run["intensity_note"]),
         ("time", format_duration(run["duration_s"])),
     ]
+
+
+def emitted(run: Row) -> str:
+    """Grams, and how they come of the energy."""
+    own = f"energy x PUE {run['pue']:g} x {run['intensity_g_per_kwh']:.3g} g/kWh"
+    if run["kind"] == "compress":
+        return f"{format_mass(run['co2_g'])}: its own {own}, and what its parents emitted where they were trained"
+    return f"{format_mass(run['co2_g'])}: {own}"
 
 
 def part(run: Row, name: str) -> str:
@@ -256,7 +280,8 @@ def above_idle(run: Row) -> str:
     if run["above_idle_kwh"] is None:
         return ""
     idle = run["meter"]["idle"]
-    return f"{energy_of(run['above_idle_kwh'])} of it above idle ({figure(idle['watts'])} W, {idle['source']})"
+    of = "its own" if run["kind"] == "compress" else "it"
+    return f"{energy_of(run['above_idle_kwh'])} of {of} above idle ({figure(idle['watts'])} W, {idle['source']})"
 
 
 def energy_of(kwh: float) -> str:
@@ -279,6 +304,7 @@ def describe(run: Row) -> list[tuple[str, str]]:
             if run["trial"]
             else [("parent", run["parent"] or "")]
         ),
+        ("method", run["method"] or ""),
         *(searched(run["sweep"]) if run["sweep"] else []),
         *trained(run),
         ("place", ", ".join(filter(None, [run["country"], run["season"] and f"season {run['season']}"]))),
@@ -291,6 +317,7 @@ def describe(run: Row) -> list[tuple[str, str]]:
         ("forecast", forecast_in_words(run) if run["forecast"] else ""),
         ("meter", metered(run["meter"])),
         ("factor", f"{run['intensity_source']}, for the {run['intensity_level']}"),
+        *ledger.facts(run["break_even"], run["inference"], ledger.PER_DAY),
         ("hindsight", hindsight(optimal) if optimal else ""),
         ("hardware", in_words(run["hardware"])),
         ("config", in_words(run["config"])),

@@ -32,7 +32,7 @@ def repeat(store: Store, seeds: Iterable[int], *, json: bool, quiet: bool = Fals
     for seed in seeds:
         console.say(f"seed {seed}:")
         own = [name, "--json", "--seed", str(seed), *without(rest, ("--repeats", "--seed"))]
-        code, printed = _watched([sys.executable, "-m", "greenml", *own], series)
+        code, printed = watched([sys.executable, "-m", "greenml", *own], series)
         run_ids += [run["run_id"] for run in codec.loads(printed or "[]")]
         if code:
             raise SystemExit(code)
@@ -51,7 +51,7 @@ def repeat(store: Store, seeds: Iterable[int], *, json: bool, quiet: bool = Fals
             afterwards.say_advice(store, row["contest"])
 
 
-def _watched(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
+def watched(command: Sequence[str], environment: Mapping[str, str] | None = None) -> tuple[int, str]:
     """Run it to its end: exit code and stdout. Ctrl-C and SIGTERM are passed on, so that it leaves a checkpoint."""
     # A session of its own: Ctrl-C on a terminal would otherwise reach it twice, and the second one stops at once.
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from greenml import console, environment
 from greenml.cli import forecasts
@@ -24,21 +24,18 @@ BAR_WIDTH = 8
 """Columns that are left to the bar itself, and its margins."""
 
 
-class Screen:
-    """What a run says on stderr while it lives, and in `run.log`: a bar on a terminal, a line an epoch elsewhere."""
+class Notes:
+    """Lines for people on stderr and in `run.log`, and on a terminal a bar beneath them."""
 
-    def __init__(self, folder: Path, num_epochs: int, intensity: Intensity, outlook: Outlook, *, quiet: bool) -> None:
-        self._folder, self._num_epochs, self._intensity, self._quiet = folder, num_epochs, intensity, quiet
-        self._outlook = outlook
+    def __init__(self, folder: Path, *, quiet: bool) -> None:
+        self._folder, self._quiet = folder, quiet
         self._lines: list[str] = []
         self._has_begun = False
         self._may_log = True
         self._bar: Any = None
         self._task: Any = None
-        self._epochs: list[Epoch] = []
-        self._first: tuple[float, float] | None = None
 
-    def __enter__(self) -> Screen:
+    def __enter__(self) -> Self:
         if console.err().is_terminal and not self._quiet:
             from rich.progress import BarColumn, Progress, TextColumn
 
@@ -68,6 +65,25 @@ class Screen:
 
     def show(self, record: Record) -> None:
         """Whatever a run yields."""
+        raise NotImplementedError
+
+    def move(self, record: Progress, title: str, facts: str) -> None:
+        """The bar, where there is one."""
+        if self._bar:
+            self._bar.update(self._task, description=title, total=record.total, completed=record.done, facts=facts)
+
+
+class Screen(Notes):
+    """What a training says while it lives."""
+
+    def __init__(self, folder: Path, num_epochs: int, intensity: Intensity, outlook: Outlook, *, quiet: bool) -> None:
+        super().__init__(folder, quiet=quiet)
+        self._num_epochs, self._intensity, self._outlook = num_epochs, intensity, outlook
+        self._epochs: list[Epoch] = []
+        self._first: tuple[float, float] | None = None
+
+    def show(self, record: Record) -> None:
+        """Whatever a run yields."""
         match record:
             case Notice():
                 self.note(record.text, always=True)  # --quiet is about progress; no fallback goes unannounced
@@ -80,13 +96,7 @@ class Screen:
                 done = f" after step {record.step}" if record.step else ""
                 self.note(f"goes on in epoch {record.epoch} of {record.epochs_asked}{done}")
             case Progress() if self._bar:
-                self._bar.update(
-                    self._task,
-                    description=self._title(record),
-                    total=record.total,
-                    completed=record.done,
-                    facts=self._facts(record),
-                )
+                self.move(record, self._title(record), self._facts(record))
             case Epoch():
                 self._epochs.append(record)
                 self.note(self._epoch_line(record))

@@ -12,14 +12,14 @@ from greenml.cli import portrait, searchpast, searchresult
 from greenml.cli.jobs import INTERRUPTED, WRITE_EVERY_S, until_interrupted
 from greenml.cli.searchscreen import SearchScreen
 from greenml.errors import TrainingError, UsageError
-from greenml.records import Artifact, Epoch, Metric, Notice, Phase, Progress, Resume, Run, RunEnd, Study, Trial
+from greenml.records import Artifact, Notice, Progress, Resume, Run, RunEnd, Stored, Study, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from greenml.energy import Meter
-    from greenml.records import Record, Stored
+    from greenml.records import Record
     from greenml.store import Store
     from greenml.sweep.crew import Seat
     from greenml.sweep.search import Files, Past, Plan
@@ -152,7 +152,7 @@ class _Books:
         if isinstance(record, Run) and record.kind == "trial":
             claim = ExitStack()
             self._claims[record.run_id] = claim, claim.enter_context(self._store.claim(record.run_id))
-        if isinstance(record, Run | Resume | RunEnd | Study | Trial | Phase | Epoch | Metric | Artifact):
+        if isinstance(record, Stored):
             self._has_begun = True
             self._pending.append(record)
             # What a search is taken up again from is stored at once; rows of short epochs travel together.

@@ -115,6 +115,10 @@ def train(
             "--resume", metavar="RUN", help="Go on from a run's last checkpoint; takes rules that stop, and --store."
         ),
     ] = None,
+    then: Annotated[
+        str | None,
+        typer.Option("--then", metavar="METHODS", help="Compress what was trained: int8, or a chain as prune,int8."),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -134,12 +138,13 @@ def train(
     """Train one model; store energy, CO2 and accuracy of every epoch."""
     flags = keys(locals())
     given = {key: value for key, value in flags.items() if value is not None}
-    from greenml.cli import jobs, repeating, resuming
+    from greenml.cli import compress, jobs, repeating, resuming
     from greenml.store import Store, resolve_path
 
+    chain = compress.chain_after(then) if then is not None else None
     place = Store(resolve_path(store))
     if resume is not None:
-        others = {"--config": config, "--dry-run": dry_run, "--repeats": repeats > 1}
+        others = {"--config": config, "--dry-run": dry_run, "--repeats": repeats > 1, "--then": then}
         resuming.refuse(given, [name for name, is_given in others.items() if is_given])
         place.check()
         run_id = place.run_id(resume)
@@ -164,7 +169,9 @@ def train(
         return
     job = jobs.Job(run_id=new_run_id(), config=asked, intensity=intensity)
     with place.claim(job.run_id) as folder:
-        jobs.carry_out(job, place, folder, quiet=quiet, json=json)
+        jobs.carry_out(job, place, folder, quiet=quiet, json=json, goes_on=chain is not None)
+    if chain:
+        compress.after_training(place, job.run_id, chain, json=json, quiet=quiet)
 
 
 def keys(given: Mapping[str, Any]) -> dict[str, Any]:

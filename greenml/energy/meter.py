@@ -82,8 +82,8 @@ class Meter:
         self._is_over = False
         self.started_at = self.ended_at = datetime.now(UTC).replace(tzinfo=None)
         """UTC, naive: the first moment of the first phase, and the last of the latest that has ended."""
-        self.last_seq = 0
-        """Of the last phase of the window that closed last."""
+        self.first_seq = self.last_seq = 0
+        """Of the phases of the window that closed last; `first_seq` is known as soon as it is open."""
         self.deaf: str | None = None
         """Why other meters on this machine cannot be heard; None where they can."""
 
@@ -121,8 +121,8 @@ class Meter:
 
     @contextmanager
     def window(self, name: str, epoch: int | None = None) -> Iterator[None]:
-        """Book what happens inside under `name`; its last phase is then that of `last_seq`."""
-        self._switch(_Switch(name, epoch))
+        """Book what happens inside under `name`; its phases are then those from `first_seq` to `last_seq`."""
+        self.first_seq = self._switch(_Switch(name, epoch))
         try:
             yield
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -14,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from greenml.errors import DataError
 from greenml.files import whole
 from greenml.learn.data import Images, Loading, digest
 from greenml.learn.locks import held
+from greenml.pictures import picture, size_of
 from greenml.records import Notice, Progress
 
 if TYPE_CHECKING:
@@ -37,10 +36,6 @@ LARGE_PX = 224
 
 CHUNK = 256
 """Images decoded between two words about how far it is."""
-
-
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What Pillow raises for images that are none."""
 
 
 class Shard(NamedTuple):
@@ -147,7 +142,7 @@ def _native_size(root: Path, shards: list[Shard], remembered: Path) -> int:
     """
     if remembered.exists():
         return int(remembered.read_text())
-    every = (_size(data) for shard in shards for data in shard.read())
+    every = (size_of(data) for shard in shards for data in shard.read())
     sizes = set(islice((size for size in every if size), 16))
     if not sizes:
         raise DataError(f"{root}: none of the images can be read", hint="are these image files?")
@@ -156,14 +151,6 @@ def _native_size(root: Path, shards: list[Shard], remembered: Path) -> int:
     with whole(remembered, shared=True) as partial:
         partial.write_text(str(size))
     return size
-
-
-def _size(data: bytes | NDArray[np.uint8]) -> tuple[int, int] | None:
-    """Width and height in pixels; None where the image is corrupt."""
-    try:
-        return _open(data).size
-    except UNREADABLE:
-        return None
 
 
 def _fill(folder: Path, shards: list[Shard], shape: tuple[int, int]) -> Generator[Progress | Notice, None, None]:
@@ -186,7 +173,7 @@ def _fill(folder: Path, shards: list[Shard], shape: tuple[int, int]) -> Generato
             for shard in shards:
                 given = shard.read()
                 for start in range(0, len(given), CHUNK):
-                    for image in pool.map(lambda data: _to_array(data, *shape), given[start : start + CHUNK]):
+                    for image in pool.map(lambda data: picture(data, *shape), given[start : start + CHUNK]):
                         if image is None:
                             bad_rows.append(row)
                         else:
@@ -202,31 +189,3 @@ def _fill(folder: Path, shards: list[Shard], shape: tuple[int, int]) -> Generato
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-
-
-class _Decoded(NamedTuple):
-    pixels: NDArray[np.uint8]
-    resized: bool
-
-
-def _to_array(data: bytes | NDArray[np.uint8], size: int, channels: int) -> _Decoded | None:
-    """An image -> [S, S, C]: shorter side to `size`, centre crop. None where it is corrupt."""
-    try:
-        image = _open(data)
-        if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip to white
-            image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
-        image = image.convert("RGB" if channels == 3 else "L")
-    except UNREADABLE:
-        return None
-    shape = (size, size, channels)
-    if image.size == (size, size):
-        return _Decoded(np.asarray(image).reshape(shape), False)
-    scale = size / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
-    left, top = (width - size) // 2, (height - size) // 2
-    scaled = image.resize((width, height), Image.Resampling.BICUBIC)
-    return _Decoded(np.asarray(scaled.crop((left, top, left + size, top + size))).reshape(shape), True)
-
-
-def _open(data: bytes | NDArray[np.uint8]) -> Image.Image:
-    return Image.open(io.BytesIO(data)) if isinstance(data, bytes) else Image.fromarray(data)

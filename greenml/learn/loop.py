@@ -19,7 +19,7 @@ from greenml.learn.models import SMALL_PX
 from greenml.learn.precision import autocast, scaler
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from greenml.config import Config
 
@@ -35,6 +35,7 @@ class Fit(NamedTuple):
     """What an epoch of training, or a part of one, looked like from inside."""
 
     loss: float
+    """What was minimised: with label smoothing, and with the teacher's share where there is one."""
     accuracy: float
     """Fraction of the augmented images that were classified correctly while training."""
     lr: float
@@ -68,6 +69,33 @@ class _Pass:
     num_samples: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Distillation:
+    """A teacher, and how much a student listens to it.
+
+    Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015 (arXiv:1503.02531). The loss is
+    (1 - alpha) CE + alpha T^2 KL(teacher || student), with both sides of KL softened by the temperature T. Its
+    gradients shrink as 1 / T^2, which the factor makes good: alpha means the same at every temperature.
+    """
+
+    teacher: Callable[[torch.Tensor], torch.Tensor]
+    """Images [B, C, S, S] -> logits [B, num_classes]: a module in evaluation mode on the device, or its like."""
+    alpha: float = 0.9
+    """Share of the teacher in the loss, 0 to 1; the labels have the rest."""
+    temperature: float = 4.0
+
+    def loss(self, images: torch.Tensor, logits: torch.Tensor, hard: torch.Tensor) -> torch.Tensor:
+        """The loss [] of logits [B, num_classes] that have the cross-entropy `hard` [] against the labels."""
+        with torch.inference_mode():
+            told = self.teacher(images)
+        soft = F.kl_div(
+            F.log_softmax(logits.float() / self.temperature, dim=1),
+            F.softmax(told.float() / self.temperature, dim=1),
+            reduction="batchmean",
+        )
+        return (1 - self.alpha) * hard + self.alpha * self.temperature**2 * soft
+
+
 class Learner:
     """A model in training: its weights, their moving average, the optimizer and where the schedule stands.
 
@@ -75,10 +103,19 @@ class Learner:
     epochs would have given.
     """
 
-    def __init__(self, model: nn.Module, config: Config, precision: str, device: torch.device) -> None:
-        """`config` is resolved: no rate or weight decay is None."""
+    def __init__(
+        self,
+        model: nn.Module,
+        config: Config,
+        precision: str,
+        device: torch.device,
+        *,
+        distillation: Distillation | None = None,
+    ) -> None:
+        """`config` is resolved: no rate or weight decay is None. A teacher is no part of the state."""
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._config, self._precision, self._device = config, precision, device
+        self._distillation = distillation
         self._num_steps = 0
         self._pass: _Pass | None = None
         self._averaged = AveragedModel(self.model, multi_avg_fn=self._average, use_buffers=True)
@@ -121,6 +158,8 @@ class Learner:
                     with autocast(self._device, self._precision):
                         logits = self.model(images)
                         loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+                        if self._distillation:
+                            loss = self._distillation.loss(images, logits, loss)
                     self._scaler.scale(loss / config.grad_accum).backward()  # type: ignore[no-untyped-call]
                     now.loss_sum += loss.detach() * len(labels)
                     now.correct += (logits.detach().argmax(1) == labels).sum()

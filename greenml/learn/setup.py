@@ -22,8 +22,25 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from greenml.config import Config, Device
-    from greenml.learn.batches import Part
+    from greenml.config import Augment, Config, Device
+    from greenml.learn.batches import Normalisation, Part
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """A data set, split, on its device."""
+
+    train: Part
+    val: Part
+    test: Part
+    norm: Normalisation
+    classes: list[str]
+    in_chans: int
+    image_size: int
+    augment: Augment
+    """What makes sense for these images."""
+    facts: dict[str, Any]
+    """The fields of `records.Run` that data decide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +60,11 @@ class Setup:
     """What `model.pt` says beside the weights."""
 
 
-def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice, None, Setup]:
-    """Read the data, build the model, choose the precision. Raises UsageError and DataError."""
+def read(config: Config, device: torch.device) -> Generator[Progress | Notice, None, Data]:
+    """Read the data and split them, once the process is set up for work. Raises UsageError and DataError."""
     allocator.keep_memory()
+    torch.backends.cudnn.deterministic = True  # same seed, device and config: same losses
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
         if config.num_threads > (num_cpus := os.cpu_count() or 1):
@@ -60,47 +79,17 @@ def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice
             hint=f"try --batch-size {max(1, len(splits.train) // 10 // config.grad_accum)}",
         )
     (train, val, test), norm = batches.parts(images.images, images.labels, list(splits[:3]), device)
-    shape = {"num_classes": len(images.classes), "in_chans": images.images.shape[3], "image_size": images.image_size}
-
-    torch.manual_seed(config.seed)
-    torch.backends.cudnn.deterministic = True  # same seed, device and config: same losses
-    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
-    model, stem = models.create(config.model, model_args=config.model_args, **shape)
-    flops = flops_per_sample(model, shape["in_chans"], shape["image_size"])
-    if flops is None:
-        yield Notice(text=f"the operations of {config.model} cannot be counted")
-    probe_batch, _ = next(batches.evaluation_batches(train, precision.PROBE_BATCH))
-    choice = precision.choose(config.precision, device, model, probe_batch)
-    if choice.why:
-        yield Notice(text=f"precision: {config.precision} asked, {choice.precision} runs: {choice.why}")
-
-    resolved = dataclasses.replace(
-        config,
-        model=models.resolve_name(config.model),
-        dataset=dataset,
-        image_size=images.image_size,
-        augment=images.augment if config.augment == "auto" else config.augment,
-        lr=DEFAULT_LR[config.optimizer] if config.lr is None else config.lr,
-        weight_decay=DEFAULT_WEIGHT_DECAY[config.optimizer] if config.weight_decay is None else config.weight_decay,
-        precision=choice.precision,
-        device=cast("Device", device.type),
-        num_threads=torch.get_num_threads(),
-    )
-    hardware = {
-        **environment.hardware(),
-        "gpu": precision.device_name(device),
-        "torch_threads": resolved.num_threads,
-    }
-    return Setup(
-        config=resolved,
-        device=device,
-        learner=Learner(model, resolved, choice.precision, device),
+    return Data(
         train=train,
         val=val,
         test=test,
+        norm=norm,
+        classes=images.classes,
+        in_chans=images.images.shape[3],
+        image_size=images.image_size,
+        augment=images.augment,
         facts={
-            "model": resolved.model,
-            "dataset": resolved.dataset,
+            "dataset": dataset,
             "data_hash": images.data_hash,
             "split_hash": splits.split_hash,
             "num_classes": len(images.classes),
@@ -110,6 +99,47 @@ def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice
             "majority_share": data.majority_share(images, splits.test),
             "image_size": images.image_size,
             "resize": images.resize,
+        },
+    )
+
+
+def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice, None, Setup]:
+    """Read the data, build the model, choose the precision. Raises UsageError and DataError."""
+    found = yield from read(config, device)
+    shape = {"num_classes": len(found.classes), "in_chans": found.in_chans, "image_size": found.image_size}
+    torch.manual_seed(config.seed)
+    model, stem = models.create(config.model, model_args=config.model_args, **shape)
+    flops = flops_per_sample(model, shape["in_chans"], shape["image_size"])
+    if flops is None:
+        yield Notice(text=f"the operations of {config.model} cannot be counted")
+    probe_batch, _ = next(batches.evaluation_batches(found.train, precision.PROBE_BATCH))
+    choice = precision.choose(config.precision, device, model, probe_batch)
+    if choice.why:
+        yield Notice(text=f"precision: {config.precision} asked, {choice.precision} runs: {choice.why}")
+
+    resolved = dataclasses.replace(
+        config,
+        model=models.resolve_name(config.model),
+        dataset=found.facts["dataset"],
+        image_size=found.image_size,
+        augment=found.augment if config.augment == "auto" else config.augment,
+        lr=DEFAULT_LR[config.optimizer] if config.lr is None else config.lr,
+        weight_decay=DEFAULT_WEIGHT_DECAY[config.optimizer] if config.weight_decay is None else config.weight_decay,
+        precision=choice.precision,
+        device=cast("Device", device.type),
+        num_threads=torch.get_num_threads(),
+    )
+    hardware = hardware_of(device)
+    return Setup(
+        config=resolved,
+        device=device,
+        learner=Learner(model, resolved, choice.precision, device),
+        train=found.train,
+        val=found.val,
+        test=found.test,
+        facts={
+            **found.facts,
+            "model": resolved.model,
             "stem": stem,
             "num_parameters": models.num_parameters(model),
             "flops_per_sample": flops,
@@ -123,12 +153,21 @@ def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice
         description=artifact.describe(
             architecture=resolved.model,
             model_args=resolved.model_args,
-            classes=images.classes,
-            in_chans=shape["in_chans"],
-            image_size=images.image_size,
-            norm=norm,
+            classes=found.classes,
+            in_chans=found.in_chans,
+            image_size=found.image_size,
+            norm=found.norm,
         ),
     )
+
+
+def hardware_of(device: torch.device) -> dict[str, Any]:
+    """The machine, with what PyTorch uses of it."""
+    return {
+        **environment.hardware(),
+        "gpu": precision.device_name(device),
+        "torch_threads": torch.get_num_threads(),
+    }
 
 
 def _accumulation(config: Config, model: nn.Module) -> str | None:

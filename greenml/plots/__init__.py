@@ -1,6 +1,17 @@
 """Rows -> charts: plain functions, one theme. The only door to Altair."""
 
 from greenml.plots.curves import MAX_MARKED, curves, learned_runs, learning, marginal, priced_runs
+from greenml.plots.lifecycle import (
+    MAX_LINES,
+    MAX_PARENTS,
+    by_phase,
+    compressed_runs,
+    families,
+    lifecycle,
+    predictions,
+    pruned,
+    sparsity_series,
+)
 from greenml.plots.parts import MAX_BARS as MAX_STACKS
 from greenml.plots.parts import parts, stacked_runs
 from greenml.plots.places import drawn_ids, elsewhere, timeline, world_map
@@ -23,9 +34,11 @@ from greenml.plots.tradeoff import ended_runs, tradeoff
 
 __all__ = [
     "MAX_BARS",
+    "MAX_LINES",
     "MAX_MARKED",
     "MAX_MODELS",
     "MAX_PAIRS",
+    "MAX_PARENTS",
     "MAX_RECIPES",
     "MAX_RUNS",
     "MAX_STACKS",
@@ -35,6 +48,8 @@ __all__ = [
     "Sheet",
     "Shown",
     "break_even",
+    "by_phase",
+    "compressed_runs",
     "coordinates",
     "count",
     "curves",
@@ -42,16 +57,20 @@ __all__ = [
     "elsewhere",
     "emitted_runs",
     "ended_runs",
+    "families",
     "has_seasons",
     "heatmap",
     "importance",
     "leaderboard",
     "learned_runs",
     "learning",
+    "lifecycle",
     "marginal",
     "paired",
     "parts",
+    "predictions",
     "priced_runs",
+    "pruned",
     "ranked_runs",
     "ranking",
     "repeated_runs",
@@ -62,6 +81,7 @@ __all__ = [
     "search_front",
     "search_gain",
     "searched",
+    "sparsity_series",
     "stacked_runs",
     "timeline",
     "titled",

@@ -90,7 +90,8 @@ CONTESTS = """
         arg_max(runs.dataset, runs.run_key) filter (runs.kind in ('train', 'trial')) as train_dataset,
         row_number() over (order by max(runs.started_at) desc, runs.contest) as age
     from runs
-    where runs.kind not in ('calibrate', 'estimate', 'sweep') and names_its_data(runs.data_hash, runs.dataset)
+    where runs.kind not in ('calibrate', 'compress', 'estimate', 'sweep')
+        and names_its_data(runs.data_hash, runs.dataset)
     group by runs.contest
     having {chosen}
 """

@@ -254,9 +254,9 @@ def questions(run: Row, contest: Row) -> str:
 
 def power(run: Row) -> str:
     """The mean over the whole run."""
-    if run["energy_kwh"] is None or not run["duration_s"]:
+    if run["own_kwh"] is None or not run["duration_s"]:
         return UNKNOWN
-    watts = run["energy_kwh"] * JOULES_PER_KWH / run["duration_s"]
+    watts = run["own_kwh"] * JOULES_PER_KWH / run["duration_s"]
     return f"{mark(run['source'])}{figure(watts)} W, mean of CPU, GPU and memory over the run"
 
 

@@ -58,7 +58,21 @@ FACTORS = f"""
     order by num_runs desc, intensity_g_per_kwh
 """
 METERS = f"""
-    with shown as materialized (select * from leaderboard where {rows.OF_THESE}),
+    -- What runs took themselves: what a compressed model inherited stands with its parent.
+    with shown as materialized (
+        select
+            leaderboard.* replace (
+                kwh(run_totals.cpu_j) as cpu_kwh,
+                kwh(run_totals.gpu_j) as gpu_kwh,
+                kwh(run_totals.ram_j) as ram_kwh,
+                run_totals.cpu_source as cpu_source,
+                run_totals.gpu_source as gpu_source,
+                run_totals.ram_source as ram_source
+            )
+        from leaderboard
+        left join run_totals using (run_id)
+        where {rows.OF_THESE}
+    ),
     parts as (
         select 'CPU' as component, cpu_source as source, cpu_method as method, cpu_kwh as part_kwh from shown
         union all
@@ -107,6 +121,99 @@ TRIALS = f"""
     where {rows.OF_TRIALS}
     order by sweep_id, number
 """
+# What both models of a pair are, and how they answered, beside what the view says of them.
+COMPRESSED = f"""
+    with shown as materialized (
+        select * from break_even where {rows.OF_THESE}
+    ),
+    answered as materialized (
+        select * from inference where {rows.OF_THESE}
+    )
+    select
+        shown.* exclude (run_key),
+        parents.model as parent_model,
+        after.backend as after_backend,
+        after.precision as after_precision,
+        after.flops_per_sample as after_flops,
+        after.energy_low_j_per_1000 as after_low_j_per_1000,
+        after.energy_high_j_per_1000 as after_high_j_per_1000,
+        before.backend as before_backend,
+        before.precision as before_precision,
+        before.flops_per_sample as before_flops,
+        before.energy_low_j_per_1000 as before_low_j_per_1000,
+        before.energy_high_j_per_1000 as before_high_j_per_1000
+    from shown
+    join runs using (run_key)
+    join answered as after
+        on after.run_key = shown.run_key and after.name = 'after' and after.batch_size = shown.batch_size
+    join answered as before
+        on before.run_key = shown.run_key and before.name = shown.baseline and before.batch_size = shown.batch_size
+    left join run_rows as parents on parents.run_id = shown.parent
+    order by
+        shown.parent,
+        shown.baseline <> 'before',
+        shown.baseline,
+        shown.batch_size desc,
+        runs.started_at,
+        shown.run_id
+"""
+# Of every compressed model its own row, and of its parent, in each runtime, what the newest session that measured it
+# says; in batches of the largest size, with what one prediction at a time took beside it.
+SERVED = f"""
+    with answered as materialized (
+        select * from inference where {rows.OF_THESE}
+    ),
+    singles as (
+        select run_key, name, latency_p50_s as single_p50_s
+        from answered
+        where batch_size = 1
+    ),
+    largest as (
+        select *
+        from answered
+        qualify batch_size = max(batch_size) over (partition by run_key)
+    ),
+    placed as (
+        select
+            largest.*,
+            runs.parent,
+            runs.method,
+            runs.started_at,
+            row_number() over (
+                partition by runs.parent, largest.name order by runs.started_at desc, runs.run_id
+            ) as age
+        from largest
+        join runs using (run_key)
+        where runs.kind = 'compress'
+    )
+    select
+        placed.* exclude (run_key, age, started_at),
+        parents.model as parent_model,
+        models.model,
+        singles.single_p50_s
+    from placed
+    left join singles using (run_key, name)
+    left join run_rows as parents on parents.run_id = placed.parent
+    left join run_rows as models on models.run_id = placed.model_run
+    where placed.role = 'after' or placed.age = 1
+    order by
+        placed.parent,
+        array_position(['before', 'peer', 'after'], placed.role),
+        if(placed.role = 'after', placed.started_at, null),
+        placed.name,
+        placed.run_id
+"""
+# Of compressed models alone: what their parents took is drawn as one.
+COMPRESS_PHASES = f"""
+    select
+        run_id,
+        name,
+        if(count(*) = count(joules), kwh(sum(joules)), null) as energy_kwh
+    from phases
+    where {rows.OF_THESE} and run_id in (select run_id from runs where kind = 'compress')
+    group by run_id, name
+    order by run_id, min((segment, seq))
+"""
 SWEEPS = f"from sweeps where {rows.OF_SWEEPS} order by started_at desc, run_id"
 POINTS = f"select * exclude (params) from sweep_points where {rows.OF_TRIALS} order by sweep_id, number, epoch"
 
@@ -147,6 +254,12 @@ class Content:
     """`sweep_fronts` after each `quarter` of a sweep's energy."""
     sweep_progress: list[Row]
     sweep_importance: list[Row]
+    compressed: list[Row]
+    """`break_even`, with what `inference` knows of both models (`before_`, `after_`) and the parent's model."""
+    served: list[Row]
+    """`inference` of the compressed models and of their parents, at the largest batch, with the latency at one."""
+    compress_phases: list[Row]
+    """One row per compressed run and name of a phase."""
     num_left_out: int
     """Runs that were asked for, and are too many for a page."""
 
@@ -162,6 +275,11 @@ def gather(db: Store, run_ids: Sequence[str], *, num_left_out: int = 0) -> Conte
 
     def of_sweeps(sql: str) -> list[Row]:
         return db.rows(sql, ids) if sweeps else []
+
+    has_compressed = rows.has_compressed(db, run_ids)
+
+    def of_compression(sql: str) -> list[Row]:
+        return db.rows(sql, ids) if has_compressed else []
 
     return Content(
         runs=db.rows(RUNS, ids),
@@ -184,5 +302,8 @@ def gather(db: Store, run_ids: Sequence[str], *, num_left_out: int = 0) -> Conte
         sweep_fronts=of_sweeps(FRONTS),
         sweep_progress=of_sweeps(rows.VIEWS["sweep_progress"]),
         sweep_importance=of_sweeps(rows.VIEWS["sweep_importance"]),
+        compressed=of_compression(COMPRESSED),
+        served=of_compression(SERVED),
+        compress_phases=of_compression(COMPRESS_PHASES),
         num_left_out=num_left_out,
     )

@@ -36,14 +36,17 @@ class Figure:
     """An Altair chart, or None where no row can be drawn."""
     is_of_sweeps: bool = False
     """Whether it is about searches, which have a section of their own."""
+    is_of_compression: bool = False
+    """Whether it is about compressed models, which have one, too."""
 
 
 def figures(content: Content) -> list[Figure]:
     """Every chart of a report, in the order of the page; also those that nothing can be drawn for, with the reason.
-    Without a sweep there is none of the charts about them.
+    Without a sweep there is none of the charts about them, and so it is with compressed models.
 
     A chart whose marks belong to runs has `run_id` in its rows and the variable `plots.PICKED`.
     """
+    content = trainings(content)
     sheet = plots.Sheet(
         runs=content.runs,
         epochs=content.epochs,
@@ -55,6 +58,7 @@ def figures(content: Content) -> list[Figure]:
         ],
         also=list(dict.fromkeys(row["model"] for row in content.trials if row["model"])),
     )
+    made = {row["run_id"] for row in content.compress_phases}
     countries = grid.countries()
     with plots.unchecked():
         return [
@@ -64,14 +68,35 @@ def figures(content: Content) -> list[Figure]:
             _marginal(sheet),
             _parts(sheet, content),
             _repeats(sheet, content),
-            _heatmap(sheet),
+            # The CO2e of a compressed model holds its parent's, which has a place in the mean already.
+            _heatmap(plots.Sheet(runs=[row for row in content.runs if row["run_id"] not in made])),
             _savings(content),
             _break_even(content),
             _timeline(sheet, content),
             _map(sheet, countries),
             _elsewhere(sheet, countries),
             *(_of_sweeps(sheet, content) if content.sweeps else []),
+            *(_of_compression(content) if content.compressed else []),
         ]
+
+
+def trainings(content: Content) -> Content:
+    """Without the epochs, phases and groups of compressed models, which began with what their parent had learned:
+    beside a training they would seem to reach in no time what it paid for. They have a section of their own."""
+    made = {row["run_id"] for row in content.compress_phases}
+    if not made:
+        return content
+
+    def kept(rows: Sequence[Mapping[str, Any]]) -> Any:
+        return [row for row in rows if row["run_id"] not in made]
+
+    return dataclasses.replace(
+        content,
+        epochs=kept(content.epochs),
+        phases=kept(content.phases),
+        optimal=kept(content.optimal),
+        groups=[row for row in content.groups if not made & {*row["run_ids"]}],
+    )
 
 
 # One by one
@@ -376,6 +401,74 @@ def _sources(rows: Sequence[Mapping[str, Any]]) -> str:
     there = {row["source"] for row in rows}
     named = [str(source) for source in Source if source in there]
     return f"Energy {' and '.join(named)}." if named else ""
+
+
+# Of compressed models
+
+
+def _of_compression(content: Content) -> list[Figure]:
+    found = [_lifecycle(content), _by_phase(content), _sparsity(content)]
+    return [dataclasses.replace(figure, is_of_compression=True) for figure in found if figure is not None]
+
+
+def _lifecycle(content: Content) -> Figure:
+    return _figure(
+        "lifecycle",
+        "When compression has paid for itself",
+        plots.lifecycle(content.compressed),
+        "All the energy that a model takes beyond its parent's training: what compression took, and then each of its "
+        "predictions. The training was spent either way and is in no line; where it is in reach it is drawn across. "
+        "Both axes are logarithmic: a line that begins level and bends upwards has paid for its compression where it "
+        "goes below the line of its parent, and what it saves from there on is the distance between them. The "
+        "parent's line is the mean of the sessions in which it was measured, each point stands where the model and "
+        "its parent cross in their own session; bars and bands are 95 % intervals, broken lines never pay. "
+        f"{_of_models(content)}",
+        without="Of no model both what compression took and what a prediction takes are known.",
+    )
+
+
+def _by_phase(content: Content) -> Figure:
+    return _figure(
+        "compress-phases",
+        "What compressed models took, and how accurate they are",
+        plots.by_phase(content.compressed, content.compress_phases),
+        "Left: everything a model took, the training that it inherited included; in the middle the run of its "
+        "compression alone. Fine-tuning is training and validation, a teacher's passes included; measuring is what it "
+        "took to compare the two, which the break-even leaves out. Right: accuracy on the same test images; whose "
+        "interval holds the broken line of the parent cannot be told from it. "
+        f"{_of_models(content)}",
+        without="Of no compressed model the energy of every phase is known.",
+    )
+
+
+def _sparsity(content: Content) -> Figure | None:
+    """None where nothing was pruned twice: most stores have no such series."""
+    drawn = [plots.pruned(family.rows) for family in plots.families(content.compressed)]
+    series = [row for chains in drawn for members in chains.values() for row in members]
+    if not series:
+        return None
+    return _figure(
+        "sparsity",
+        "What more pruning saves and costs",
+        plots.sparsity_series(content.compressed),
+        "Models pruned out of one parent, by the share of its operations that is left: rounding to whole groups of "
+        "channels takes more, or less, than the sparsity that was asked for. Bars are 95 % intervals: of the "
+        "difference in accuracy to the parent, and of the mean over the repeats. "
+        f"{counted(len(series), 'model')}. {_sources(series)}",
+        without="Of no pruned model the accuracy or the energy is known.",
+    )
+
+
+def _of_models(content: Content) -> str:
+    """How many compressed models are drawn, and of how many there is no room or no measurement."""
+    shown = plots.compressed_runs(content.compressed)
+    able = len(shown.run_ids) + shown.num_left_out
+    drawn = f"{len(shown.run_ids)} of {counted(able, 'model')}" if shown.num_left_out else counted(able, "model")
+    return (
+        f"{drawn}"
+        + (f": the first {plots.MAX_LINES} of each of {plots.MAX_PARENTS} parents" if shown.num_left_out else "")
+        + f". {_sources(content.compressed)}"
+    )
 
 
 # What captions are made of

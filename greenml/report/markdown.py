@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from greenml.console import clean, counted, percentage
-from greenml.report import tables
+from greenml.report import compression, tables
 from greenml.report.method import LIMITS, METHOD
 from greenml.report.tables import mark
 from greenml.units import format_duration, format_energy, format_mass, joules_of_kwh
@@ -42,6 +42,7 @@ def document(
         section("Use this instead", *map(bare, [tables.swaps(content)])),
         section("What one change saved", *map(bare, [tables.savings(content)])),
         section("Sweeps", *map(bare, [tables.sweeps(content), tables.sweep_front(content)])),
+        compressed(content),
         section(
             "Method",
             bullets(f"**{term}**: {text}" for term, text in METHOD),
@@ -58,6 +59,18 @@ def section(title: str, *parts: str, level: int = 2) -> str:
     """A heading and what is below it; nothing where there is nothing."""
     told = [part for part in parts if part]
     return "\n\n".join([f"{'#' * level} {title}", *told]) if told else ""
+
+
+def compressed(content: Content) -> str:
+    """What compression came to; nothing without a compressed model."""
+    if not content.served:
+        return ""
+    return section(
+        "Compression",
+        bullets(map(escape, compression.sentences(content))),
+        *map(bare, [compression.served(content), compression.paid(content)]),
+        bullets(map(escape, compression.notes(content))),
+    )
 
 
 def headline(contest: Row) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenml import __version__, console
 from greenml.console import SOURCES, counted, local, plain
-from greenml.report import tables
+from greenml.report import compression, tables
 from greenml.report.equivalences import equivalences
 from greenml.report.method import LIMITS, METHOD
 from greenml.units import format_duration, format_energy, format_mass, joules_of_kwh
@@ -71,6 +71,10 @@ def page(content: Content, advice: Sequence[Advice], *, written_at: datetime) ->
         break_even=tables.break_even(content),
         sweeps=tables.sweeps(content),
         sweep_front=tables.sweep_front(content),
+        served=compression.served(content),
+        paid=compression.paid(content),
+        compression_sentences=compression.sentences(content),
+        compression_notes=compression.notes(content) if content.compressed else [],
         factors=tables.factors(content),
         meters=tables.meters(content),
         unranked=Counter(row["unranked"] for row in content.runs if row["unranked"]),

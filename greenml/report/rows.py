@@ -76,18 +76,24 @@ VIEWS = {
 """One query a view, on the run ids bound first."""
 OF_SEARCHES = {"sweeps", "trials", "sweep_front", "sweep_progress", "sweep_importance"}
 """Views that are empty without a sweep."""
+OF_COMPRESSION = {
+    "inference": f"select * exclude (run_key) from inference where {OF_THESE} order by run_id, batch_size, name",
+    "break_even": f"select * exclude (run_key) from break_even where {OF_THESE} order by run_id, batch_size, baseline",
+}
+"""The same of views that are empty without a compressed model."""
 SPENT = "kind <> 'estimate' and unranked is distinct from 'replayed power'"
 """Runs that took energy here: what was never metered, or metered elsewhere and replayed, took none."""
 TOGETHER = """
             -- sum() skips nulls, and a sum over a gap is not a total.
             if(count(*) = count(duration_s), sum(duration_s), null) as total_s,
             sum(duration_s) as total_known_s,
-            if(count(*) = count(energy_kwh), sum(energy_kwh), null) as total_kwh,
-            sum(known_kwh) as total_known_kwh,
-            if(count(*) = count(co2_g), sum(co2_g), null) as total_co2_g,
-            -- What is known of the energy, each run at its own place.
-            sum(known_kwh * pue * intensity_g_per_kwh) as total_known_co2_g,
-            count(*) filter (energy_kwh is null) as num_unknown,
+            -- What runs took themselves: what a compressed model inherited stands with its parent.
+            if(count(*) = count(own_kwh), sum(own_kwh), null) as total_kwh,
+            sum(own_known_kwh) as total_known_kwh,
+            -- Each run at its own place.
+            if(count(*) = count(own_kwh), sum(own_kwh * pue * intensity_g_per_kwh), null) as total_co2_g,
+            sum(own_known_kwh * pue * intensity_g_per_kwh) as total_known_co2_g,
+            count(*) filter (own_kwh is null) as num_unknown,
             count(*) filter (overlap_s > 0) as num_overlapping,
             max(source) as worst_source
 """
@@ -119,22 +125,30 @@ class View:
 
 
 def views(db: Store, run_ids: Sequence[str]) -> Iterator[View]:
-    """Every view that is handed over, with all its rows of these runs; those about sweeps where there is one."""
+    """Every view that is handed over, with all its rows of these runs; those about sweeps where there is one, and those
+    about compression where there is a compressed model."""
     has_sweeps = bool(db.rows(f"select 1 as one from sweeps where {OF_SWEEPS} limit 1", [list(run_ids)]))
-    for name, sql in VIEWS.items():
+    queries = VIEWS | (OF_COMPRESSION if has_compressed(db, run_ids) else {})
+    for name, sql in queries.items():
         if name in OF_SEARCHES and not has_sweeps:
             continue
         described = db.rows(f"describe {sql}", [[]])
         types = {row["column_name"]: row["column_type"] for row in described}
-        yield View(name=name, types=types, parts=_parts(db, name, run_ids))
+        yield View(name=name, types=types, parts=_parts(db, name, sql, run_ids))
 
 
-def _parts(db: Store, name: str, run_ids: Sequence[str]) -> Iterator[list[Row]]:
+def has_compressed(db: Store, run_ids: Sequence[str]) -> bool:
+    """Whether one of these runs made a smaller model of another's."""
+    sql = f"select 1 as one from runs where kind = 'compress' and {OF_THESE} limit 1"
+    return bool(db.rows(sql, [list(run_ids)]))
+
+
+def _parts(db: Store, name: str, sql: str, run_ids: Sequence[str]) -> Iterator[list[Row]]:
     # By id, as the rows of a part are: together they are sorted, too.
     ids = sorted(run_ids)
     size = RUNS_AT_ONCE if name in LONG else max(1, len(ids))
     for start in range(0, len(ids), size):
-        yield db.rows(VIEWS[name], [ids[start : start + size]])
+        yield db.rows(sql, [ids[start : start + size]])
 
 
 def board(db: Store) -> list[Row]:
@@ -257,7 +271,8 @@ def break_even(db: Store, run_ids: Sequence[str]) -> list[Row]:
                 count(*) filter (kind = 'sweep') as num_sweeps,
                 {TOGETHER}
             from {TAKEN}
-            where {SPENT}
+            -- A model that was made smaller is no training that was tried.
+            where {SPENT} and kind <> 'compress'
             group by contest
         ),
         paid as (

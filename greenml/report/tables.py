@@ -250,6 +250,8 @@ def leaderboard(name: str, title: str, rows: Sequence[Row]) -> Table:
     metric = rows[0]["metric"]
     has_accuracy = metric == "accuracy"
     notes = [FRONT] if any(row["on_front"] for row in rows) else []
+    if any(row["method"] for row in rows):
+        notes.append("energy and CO2e of a compressed model: with what its parent, inherited, took")
     if not has_accuracy:
         notes.append(f"{metric} is sorted, not ranked: only accuracy is ranked per kWh")
     columns = [
@@ -258,6 +260,7 @@ def leaderboard(name: str, title: str, rows: Sequence[Row]) -> Table:
         ),
         Column("front", "on_front", lambda row: "●" if row["on_front"] else "", is_number=False, hint=FRONT),
         words("model", "model"),
+        words("compressed by", "method") if any(row["method"] for row in rows) else None,
         words("name", "name") if any(row["name"] for row in rows) else None,
         Column("run", "run_id", lambda row: row["run_id"][:8], is_number=False, first="ascending"),
         words("precision", "precision"),
@@ -267,6 +270,7 @@ def leaderboard(name: str, title: str, rows: Sequence[Row]) -> Table:
         if has_accuracy
         else Column(metric, "value", lambda row: figure(row["value"])),
         quantity("energy", "energy_kwh", rows, ENERGY_KWH, known="known_kwh"),
+        inherited(rows) if any(row["method"] for row in rows) else None,
         quantity("CO2e", "co2_g", rows, MASS),
         Column(
             "time",
@@ -282,6 +286,22 @@ def leaderboard(name: str, title: str, rows: Sequence[Row]) -> Table:
     return draw(name, "leaderboard", title, columns, rows, notes=notes, sorted_by="rank")
 
 
+def inherited(rows: Sequence[Row]) -> Column:
+    """What the ancestors of compressed models took, in the unit of the energy that it is a part of."""
+    energies = [row["known_kwh"] if row["energy_kwh"] is None else row["energy_kwh"] for row in rows]
+    size, unit = unit_of([energy for energy in energies if energy is not None], ENERGY_KWH)
+
+    def show(row: Row) -> str:
+        if not row["method"]:
+            return UNKNOWN
+        known = row["inherited_kwh"]
+        return "unknown" if known is None else f"{mark(row['source'])}{figure(known / size)}"
+
+    return Column(
+        f"inherited ({unit})", "inherited_kwh", show, first="ascending", is_known=lambda row: bool(row["method"])
+    )
+
+
 def groups(content: Content) -> Table | None:
     """Mean and spread over the seeds of one config."""
     rows = content.groups
@@ -290,6 +310,7 @@ def groups(content: Content) -> Table | None:
     has_unranked = any(row["mean_unranked_kwh"] is not None for row in rows)
     columns = [
         words("model", "model"),
+        words("compressed by", "method") if any(row["method"] for row in rows) else None,
         words("data set", "dataset"),
         words("precision", "precision"),
         count("epochs", "max_epochs"),

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from greenml import config as configs
 from greenml import environment
 from greenml.errors import GreenMLError
 from greenml.records import Epoch, Notice, Record, Resume, Run, RunEnd, Source
 from greenml.run.books import Books
+from greenml.run.pace import follow
 from greenml.run.past import Checkpoint, Choice, Chosen, Past
 from greenml.run.stops import Budgets, stop_rule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from greenml.config import Config
@@ -24,13 +25,8 @@ if TYPE_CHECKING:
     from greenml.learn.setup import Setup
     from greenml.records import Intensity
 
-TICK_S = 0.25
-"""How often a run says how far it is."""
-
 CHECKPOINT_DUE = "checkpoint"
 """Why an epoch pauses in its midst, and goes on."""
-
-T = TypeVar("T")
 
 
 def train(
@@ -109,7 +105,7 @@ def train(
             while fit is None and reason is None:
                 with meter.window("train", epoch=number):
                     # A loss that has left the numbers ends the run at the next word, not an epoch later.
-                    fit, reason = yield from _follow(
+                    fit, reason = yield from follow(
                         steps, "training", num_steps, number, books, halt, check=learner.fit
                     )
                 if reason and reason in (CHECKPOINT_DUE, order):
@@ -120,7 +116,7 @@ def train(
                 break
             with meter.window("validate", epoch=number):
                 scoring = learner.evaluate(setup.val, number)
-                score, cut_by = yield from _follow(scoring, "validating", len(setup.val), number, books, asked_to_stop)
+                score, cut_by = yield from follow(scoring, "validating", len(setup.val), number, books, asked_to_stop)
             if score is None:
                 reason = cut_by
                 with meter.window("checkpoint", epoch=number):
@@ -156,7 +152,7 @@ def train(
             with meter.window("test"):
                 chosen, _ = artifact.load(folder / "model.pt")
                 scoring = evaluate(chosen.to(device), setup.test, config.batch_size, setup.config.precision, device)
-                test, cut_by = yield from _follow(scoring, "testing", len(setup.test), None, books, asked_to_stop)
+                test, cut_by = yield from follow(scoring, "testing", len(setup.test), None, books, asked_to_stop)
             reason = cut_by or reason
     except GreenMLError as error:
         yield from books.close()
@@ -165,33 +161,6 @@ def train(
     yield from books.close()
     status = "done" if order is None else "interrupted" if order == "interrupted" else "stopped"
     yield end_of(run_id, meter, status, reason or "epochs", model.best, test)
-
-
-def _follow(
-    steps: Generator[int, None, T],
-    what: str,
-    total: int,
-    number: int | None,
-    books: Books,
-    halt: Callable[[int], str | None],
-    *,
-    check: Callable[[], object] = lambda: None,
-) -> Generator[Record, None, tuple[T | None, str | None]]:
-    """Take `steps` to their end and give what they return, or until `halt` has a reason and give that; `check` is
-    called whenever there is a word on how far it is."""
-    said = time.perf_counter()
-    while True:
-        try:
-            done = next(steps)
-        except StopIteration as finished:
-            return finished.value, None
-        if reason := halt(done):
-            return None, reason
-        if time.perf_counter() - said >= TICK_S:
-            said = time.perf_counter()
-            check()
-            yield from books.settle()
-            yield books.progress(what, done, total, number)
 
 
 def begin(setup: Setup, meter: Meter, intensity: Intensity, run_id: str) -> Run:

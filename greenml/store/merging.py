@@ -109,8 +109,8 @@ def bring_rows(con: duckdb.DuckDBPyConnection, run_ids: list[str], *, later: lis
         """,
         [run_ids],
     )
-    # A trial is told again when it has ended: who ended later knows more.
-    for table in ("study_rows", "trial_rows"):
+    # A trial is told again when it has ended, and a model when it is measured again: who ended later knows more.
+    for table in ("study_rows", "trial_rows", "served_rows"):
         con.execute(f"delete from {table} where run_key in (select run_key from run_rows where {CHOSEN})", [later])
     for table, computed, chosen, or_else in (
         ("resume_rows", "", run_ids, "on conflict do nothing"),
@@ -119,6 +119,8 @@ def bring_rows(con: duckdb.DuckDBPyConnection, run_ids: list[str], *, later: lis
         ("metric_rows", "", run_ids, "on conflict do nothing"),
         ("study_rows", "", run_ids, "on conflict do nothing"),
         ("trial_rows", "", run_ids, "on conflict do nothing"),
+        ("served_rows", "", run_ids, "on conflict do nothing"),
+        ("inference_rows", "", run_ids, "on conflict do nothing"),
         ("artifact_rows", "", later, "on conflict do update set path = excluded.path, num_bytes = excluded.num_bytes"),
         ("artifact_rows", "", run_ids, "on conflict do nothing"),
     ):

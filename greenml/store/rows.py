@@ -13,12 +13,14 @@ from greenml.errors import StoreError
 from greenml.records import (
     Artifact,
     Epoch,
+    Inference,
     Intensity,
     Metric,
     Phase,
     Resume,
     Run,
     RunEnd,
+    Served,
     Source,
     Study,
     Trial,
@@ -39,11 +41,16 @@ TABLES = {
     Artifact: "artifact_rows",
     Study: "study_rows",
     Trial: "trial_rows",
+    Served: "served_rows",
+    Inference: "inference_rows",
 }
+LEARNT = ("device", "precision", "num_parameters", "flops_per_sample")
+"""What an end of a run says only where the run could not."""
 TOLD_AGAIN = (Study, Trial)
 """What is told more than once: the last word counts."""
 OF_A_RUN = (
-    "resume_rows", "phase_rows", "epoch_rows", "metric_rows", "artifact_rows", "study_rows", "trial_rows", "totals",
+    "resume_rows", "phase_rows", "epoch_rows", "metric_rows", "artifact_rows", "study_rows", "trial_rows",
+    "served_rows", "inference_rows", "totals",
 )  # fmt: skip
 INTENSITY_COLUMNS = {
     "g_per_kwh": "intensity_g_per_kwh",
@@ -140,7 +147,7 @@ def replace(con: duckdb.DuckDBPyConnection, rows: Sequence[Stored]) -> None:
             marks = ", ".join("?" * len(values))
             con.execute(f"insert into run_rows ({', '.join(values)}) values ({marks})", list(values.values()))
     insert(con, [row for row in rows if isinstance(row, Resume | RunEnd)])
-    for kind in (Phase, Epoch, Metric, Artifact, Study, Trial):
+    for kind in (Phase, Epoch, Metric, Artifact, Study, Trial, Served, Inference):
         insert_many(con, TABLES[kind], [columns(row) for row in rows if isinstance(row, kind)])
     for run_id in {row.run_id for row in rows if isinstance(row, Phase)}:
         total(con, run_id)
@@ -180,11 +187,13 @@ def stored(con: duckdb.DuckDBPyConnection, run_ids: Sequence[str]) -> Iterator[S
             (Artifact, "name"),
             (Study, "run_key"),
             (Trial, "number"),
+            (Served, "name"),
+            (Inference, "segment, seq"),
         ):
             rows = select(con, f"from {TABLES[kind]} where run_key = ? order by {order}", [run["run_key"]])
             yield from (record(kind, row | {"run_id": run["run_id"]}) for row in rows)
         if run["ended_at"]:
-            yield record(RunEnd, run | {"device": None})  # the run says it
+            yield record(RunEnd, run | dict.fromkeys(LEARNT))  # the run says it
 
 
 def record(kind: Any, row: dict[str, Any]) -> Any:
@@ -231,8 +240,8 @@ def columns(row: Stored) -> dict[str, Any]:
                 values[INTENSITY_COLUMNS.get(name, name)] = part
         else:
             values[field.name] = json.dumps(value) if isinstance(value, dict) else value
-    if isinstance(row, RunEnd) and row.device is None:
-        del values["device"]  # the run has said it
+    if isinstance(row, RunEnd):  # the run has said it
+        values = {name: value for name, value in values.items() if value is not None or name not in LEARNT}
     return values
 
 

@@ -14,9 +14,10 @@ with competitors as materialized (
         guessing(num_classes, majority_share) as guessed,
         pue * intensity_g_per_kwh as site_g_per_kwh
     from runs
-    -- Two runs on one machine each see the whole machine, and stay out; so does what was not a training.
+    -- Two runs on one machine each see the whole machine, and stay out; so does what was not a training, or began with
+    -- what another had learned.
     where run_key not in (select run_key from totals where overlap_s > 0)
-        and kind not in ('calibrate', 'estimate', 'sweep')
+        and kind not in ('calibrate', 'compress', 'estimate', 'sweep')
         and not was_replayed(meter)
         and names_its_data(data_hash, dataset)
 ),

@@ -1,8 +1,11 @@
--- One row per run: what it reached, what it took and how that is known, and its place among the runs of its contest.
+-- One row per run: what it reached, what it took and how that is known, and its place among the runs of its contest. The
+-- energy of a compressed run, its parts, sources, bound and grams are those of its ancestors, too (`inherited_kwh`); set-up
+-- and what lies above idle are shares of what it took itself (`own_kwh`).
 create or replace view leaderboard as
 with ranks as (
     select
         run_key,
+        reason,
         -- Percentage points per unit, as people say it: 86.3 % / 0.42 kWh = 205.
         points_per_kwh,
         -- Of accuracy alone: an error divided by energy gets better when more is used.
@@ -22,6 +25,7 @@ select
     status,
     stop_reason,
     model,
+    method,
     dataset,
     country,
     season,
@@ -45,6 +49,9 @@ select
     chosen_val_accuracy as val_accuracy,
     total_kwh as energy_kwh,
     kwh(known_j) as known_kwh,
+    kwh(inherited_j) as inherited_kwh,
+    kwh(own_j) as own_kwh,
+    kwh(own_known_j) as own_known_kwh,
     kwh(cpu_j) as cpu_kwh,
     kwh(gpu_j) as gpu_kwh,
     kwh(ram_j) as ram_kwh,
@@ -56,9 +63,9 @@ select
     methods[3] as ram_method,
     kwh(error_j) as error_kwh,
     kwh(setup_j) as setup_kwh,
-    setup_j / nullif(total_j, 0) as setup_share,
+    setup_j / nullif(own_j, 0) as setup_share,
     idle_w,
-    kwh(total_j - idle_w * duration_s) as above_idle_kwh,
+    kwh(own_j - idle_w * duration_s) as above_idle_kwh,
     total_co2_g as co2_g,
     duration_s,
     overlap_s,
@@ -80,5 +87,5 @@ select
     region_used,
     started_at,
     ended_at
-from run_figures
+from run_facts
 join ranks using (run_key);

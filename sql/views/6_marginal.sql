@@ -1,5 +1,6 @@
 -- One row per epoch of a run: what it cost for every percentage point of validation accuracy that it gained over the best
--- so far; before the first epoch that is what guessing would score, or nothing where nobody knows it.
+-- so far; before the first epoch that is what guessing would score, or nothing where nobody knows it. Not of a compressed
+-- run, which began with what its parent had learned.
 create or replace view marginal as
 with climbs as (
     select
@@ -26,6 +27,7 @@ gains as (
         runs.pue * runs.intensity_g_per_kwh as site_g_per_kwh
     from climbs
     join runs using (run_key)
+    where runs.kind <> 'compress'
 )
 select
     run_id,

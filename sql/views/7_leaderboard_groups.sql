@@ -7,6 +7,7 @@ with members as (
         test_accuracy as accuracy,
         total_kwh as energy_kwh,
         kwh(setup_j) as setup_kwh,
+        kwh(own_j) as own_kwh,
         total_co2_g as co2_g,
         worst_source as source,
         -- A run that nobody can repeat, as it is from before groups, stands alone.
@@ -25,6 +26,7 @@ figures as (
         any_value(metric) as common_metric,
         any_value(goal) as common_goal,
         arg_min(model, (started_at, run_id)) as first_model,
+        arg_min(method, (started_at, run_id)) as first_method,
         arg_min(dataset, (started_at, run_id)) as first_dataset,
         arg_min(precision, (started_at, run_id)) as first_precision,
         arg_min(device, (started_at, run_id)) as first_device,
@@ -57,7 +59,7 @@ figures as (
         stddev_samp(co2_g) filter (where counts) as spread_co2_g,
         avg(duration_s) filter (where counts) as average_s,
         -- Runs so short that setting up outweighs them say more together than each alone.
-        sum(setup_kwh) / nullif(sum(energy_kwh), 0) as common_setup_share,
+        sum(setup_kwh) / nullif(sum(own_kwh), 0) as common_setup_share,
         -- Of what the means are made of, where there are means.
         coalesce(max(source) filter (where counts), max(source) filter (where is_over), max(source)) as worst_source,
         min(started_at) as first_started_at
@@ -72,6 +74,7 @@ ratios as (
 )
 select
     first_model as model,
+    first_method as method,
     first_dataset as dataset,
     common_data_hash as data_hash,
     common_split_hash as split_hash,

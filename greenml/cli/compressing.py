@@ -1,0 +1,135 @@
+"""One compression from its parent to its ledger, or a series of them: every record goes to the store and the screen."""
+
+from __future__ import annotations
+
+import json as codec
+import sys
+from typing import TYPE_CHECKING
+
+from greenml import console
+from greenml.cli import afterwards, jobs, ledger, portrait
+from greenml.cli.repeating import watched, without
+from greenml.cli.screen import Notes
+from greenml.records import Epoch, Notice, Phase, Progress, Run
+from greenml.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from greenml.compress.plan import Parent, Plan
+    from greenml.energy import Meter
+    from greenml.records import Record
+    from greenml.store import Store
+
+BREAK_EVEN = """
+    select * exclude (run_key)
+    from break_even
+    where list_contains(?, run_id)
+    order by run_key, batch_size desc, baseline <> 'before', baseline
+"""
+OWN_FLAGS = ("--method", "--sparsity")
+"""What the members of a series differ in, ..."""
+SWITCHES = ("--json", "--all")
+"""... and what only the series as a whole is asked for."""
+
+
+class CompressScreen(Notes):
+    """What a compression says while it lives."""
+
+    def __init__(self, folder: Path, plan: Plan, *, quiet: bool) -> None:
+        super().__init__(folder, quiet=quiet)
+        self._plan = plan
+
+    def show(self, record: Record) -> None:
+        """Whatever a compression yields."""
+        match record:
+            case Notice():
+                self.note(record.text, always=True)
+            case Run():
+                self._has_begun = True
+                self.note(
+                    f"{record.method} of {self._plan.parent.row['model']} {record.parent} on {record.dataset}, "
+                    f"{record.device}"
+                )
+            case Epoch():
+                self.note(
+                    f"epoch {record.epoch}  val {console.percentage(record.val_accuracy)} %  "
+                    f"loss {record.val_loss:.3f}  {format_duration(record.duration_s)}"
+                )
+            case Phase() if record.name in ("compress", "calibrate", "export") and record.joules is not None:
+                seconds = (record.ended_at - record.started_at).total_seconds()
+                self.note(f"{record.name}  {format_duration(seconds)}  {portrait.marked(record.joules, record.source)}")
+            case Progress():
+                watts = "" if record.watts is None else f"  {record.watts:.0f} W"
+                title = f"epoch {record.epoch} {record.what}" if record.epoch else record.what
+                self.move(record, title, f"{record.done:,} of {record.total:,}{watts}")
+            case _:
+                pass
+
+
+def carry_out(plan: Plan, run_id: str, store: Store, folder: Path, *, quiet: bool) -> None:
+    """Compress, and leave the run's files in its claimed `folder`.
+
+    Raises what ended the run, SystemExit(130) where that was an interruption, and StoreError where rows still wait.
+    """
+
+    def life(meter: Meter, halted: jobs.Halted) -> Iterator[Record]:
+        from greenml.compress.life import compress
+
+        return compress(plan, meter, run_id=run_id, folder=folder, halted=halted)
+
+    with CompressScreen(folder, plan, quiet=quiet) as screen:
+        screen.note(f"run {run_id} · {plan.intensity.note}")
+        status, error = jobs.under_meter(life, run_id, plan.base, store, screen, quiet=quiet)
+        if waiting := store.unstored():
+            raise error or waiting
+        known = portrait.everything(store, run_id)
+        try:
+            trouble = jobs.leave_files(store, known, folder)
+        except OSError as what:
+            trouble = f"not all files of this run could be written: {what}"
+        for missing in filter(None, [trouble, afterwards.leave_board(store)]):
+            screen.note(missing, always=True)
+    if error:
+        raise error
+    if status == "interrupted":
+        console.say("nothing of it is kept for another try: start it again")
+        raise SystemExit(jobs.INTERRUPTED)
+
+
+def rows(store: Store, run_ids: list[str]) -> list[dict[str, object]]:
+    """What these compressions saved: a row for each model that they are held against, and batch size."""
+    return store.rows(BREAK_EVEN, [run_ids])
+
+
+def show(store: Store, run_id: str, folder: Path, *, per_day: float | None) -> None:
+    """What a compression came to."""
+    ledger.show(store, run_id, per_day=per_day)
+    console.out().print(console.facts([("run", run_id), ("files", f"{folder}/")]))
+
+
+def series(store: Store, parent: Parent, plans: list[Plan], *, json: bool, per_day: float | None) -> None:
+    """One compression after the other, a process each, and a table of all that worked.
+
+    A process each: the first of a process also loads the libraries, and would cost more than the others. One that does
+    not apply says why, and the others go on; Ctrl-C ends the series.
+    """
+    run_ids: list[str] = []
+    codes: list[int] = []
+    name, *rest = sys.argv[1:]
+    for number, plan in enumerate(plans, start=1):
+        console.say(f"{number} of {len(plans)}: {plan.words}")
+        own = ["--method", ",".join(plan.methods), "--sparsity", str(plan.sparsity), "--json"]
+        arguments = [word for word in without(rest, OWN_FLAGS) if word not in SWITCHES]
+        code, printed = watched([sys.executable, "-m", "greenml", name, *arguments, *own])
+        run_ids += dict.fromkeys(row["run_id"] for row in codec.loads(printed or "[]"))
+        if code == jobs.INTERRUPTED:
+            raise SystemExit(code)
+        codes.append(code)
+    if not run_ids:
+        raise SystemExit(max(codes))
+    if json:
+        console.print_json(rows(store, run_ids))
+    else:
+        ledger.compare(store, parent.run_id, run_ids, per_day=per_day)

@@ -1,0 +1,248 @@
+"""Exported models, opened: what they answer, in which precision, and what happens to spoilt files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from greenml import serve
+from greenml.compress import exporting, quantize
+from greenml.errors import DataError, UsageError
+from greenml.learn.models import create
+from greenml.serve import runtime
+
+SHAPE = (3, 16, 16)
+DESCRIPTION = {
+    "format": 1, "greenml": "0", "architecture": "cnn", "model_args": {}, "classes": list("0123456789"),
+    "in_chans": 3, "image_size": 16, "mean": [127.5] * 3, "std": [50.0] * 3,
+}  # fmt: skip
+
+
+def noise(num, seed=0):
+    return np.random.default_rng(seed).standard_normal((num, *SHAPE), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return create("cnn", num_classes=10, in_chans=3, image_size=16, model_args={})[0].eval()
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    """A folder with one folder each: openvino, onnx, int8."""
+    folder = tmp_path_factory.mktemp("exported")
+    for kind in ("openvino", "onnx"):
+        exporting.export(model, kind, folder / kind, DESCRIPTION, noise(4))
+    converted = quantize.int8(quantize.to_openvino(model, SHAPE), [noise(100)])
+    quantize.save(converted, folder / "int8", DESCRIPTION, "int8")
+    return folder
+
+
+@pytest.fixture
+def spoilt(exported, tmp_path):
+    """A function that copies a folder and lets something happen to one of its files."""
+
+    def spoil(kind, name, what):
+        shutil.copytree(exported / kind, tmp_path / kind)
+        what(tmp_path / kind / name)
+        return tmp_path / kind
+
+    return spoil
+
+
+def halve(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def told_right(path):
+    """The file halved, and `model.json` as if it had been written so."""
+    halve(path)
+    description = path.with_name("model.json")
+    said = json.loads(description.read_text())
+    said["files"][path.name] = path.stat().st_size
+    description.write_text(json.dumps(said))
+
+
+# What they answer
+
+
+@pytest.mark.parametrize("kind", ["openvino", "onnx"])
+@pytest.mark.parametrize("num", [1, 5])
+def test_it_answers_as_torch_does_for_any_number_of_images(exported, model, kind, num):
+    images = noise(num, seed=num)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(images)).numpy()
+
+    answered = serve.open_exported(exported / kind, num_threads=1)(images)
+
+    np.testing.assert_allclose(answered, expected, atol=1e-5)
+    assert answered.dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", ["openvino", "onnx"])
+def test_an_answer_stays_when_the_next_one_comes(exported, kind):
+    predictor = serve.open_exported(exported / kind)
+    first = predictor(noise(2, seed=1))
+    kept = first.copy()
+
+    predictor(noise(2, seed=2))
+
+    np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize("kind", ["openvino", "onnx"])
+def test_images_may_lie_in_memory_in_any_order(exported, kind):
+    """Channels-last, as the loop makes them."""
+    predictor = serve.open_exported(exported / kind)
+    images = noise(3)
+    last = torch.from_numpy(images).to(memory_format=torch.channels_last).numpy()
+
+    np.testing.assert_array_equal(predictor(last), predictor(images))
+
+
+@pytest.mark.parametrize(("kind", "backend"), [("openvino", "openvino"), ("onnx", "onnx"), ("int8", "openvino")])
+def test_it_says_what_it_is(exported, kind, backend):
+    predictor = serve.open_exported(exported / kind, num_threads=1)
+
+    assert (predictor.backend, predictor.device, predictor.num_threads) == (backend, "cpu", 1)
+    assert predictor.precision == ("int8" if kind == "int8" else "fp32")
+    assert predictor.description.items() >= DESCRIPTION.items()
+
+
+# Precision
+
+
+@pytest.mark.parametrize("asked", ["bf16", "fp16"])
+def test_the_precision_is_the_one_that_this_cpu_computes_in(exported, asked):
+    """A CPU without the format takes another: the name and the numbers tell the same."""
+    able = runtime.openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    images = noise(8)
+    exact = serve.open_exported(exported / "openvino")(images)
+
+    predictor = serve.open_exported(exported / "openvino", precision=asked)
+
+    assert predictor.precision in ("fp32", *(name for name in ("bf16", "fp16") if name.upper() in able))
+    assert (predictor.precision == asked) or asked.upper() not in able
+    assert np.array_equal(predictor(images), exact) == (predictor.precision == "fp32")
+
+
+def test_int8_can_be_had_in_no_other_precision_nor_out_of_another(exported):
+    with pytest.raises(UsageError, match="int8: it cannot be run in bf16"):
+        serve.open_exported(exported / "int8", precision="bf16")
+    with pytest.raises(UsageError, match="fp32: it cannot be run in int8"):
+        serve.open_exported(exported / "openvino", precision="int8")
+
+
+def test_onnx_is_run_in_fp32_alone(exported):
+    with pytest.raises(UsageError, match="not in bf16"):
+        serve.open_exported(exported / "onnx", precision="bf16")
+
+
+# Spoilt files
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("openvino", "model.xml"), ("openvino", "model.bin"), ("onnx", "model.onnx"), ("openvino", "model.json")],
+)
+@pytest.mark.parametrize("what", [halve, os.unlink])
+def test_a_truncated_or_missing_file_is_named(spoilt, kind, name, what):
+    folder = spoilt(kind, name, what)
+
+    with pytest.raises(DataError, match=rf"{name}: not a file that greenml exported: .*[^ ]") as caught:
+        serve.open_exported(folder)
+
+    assert "\n" not in str(caught.value)
+    assert caught.value.hint == "export it again, or copy it again"
+    assert serve.is_exported(folder)  # what is left of one
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("openvino", "model.xml"), ("openvino", "model.bin"), ("onnx", "model.onnx")]
+)
+def test_what_the_runtime_refuses_is_told_in_one_line(spoilt, kind, name):
+    """Files of the size that `model.json` tells, and spoilt all the same."""
+    folder = spoilt(kind, name, told_right)
+
+    with pytest.raises(DataError, match="not a file that greenml exported") as caught:
+        serve.open_exported(folder)
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"backend": "openvino"}'])
+def test_a_description_that_is_none(spoilt, text):
+    folder = spoilt("openvino", "model.json", lambda path: path.write_text(text))
+
+    with pytest.raises(DataError, match=r"model\.json"):
+        serve.open_exported(folder)
+
+
+def test_a_backend_that_nobody_knows_is_refused(spoilt):
+    def rename(path):
+        path.write_text(path.read_text().replace('"openvino"', '"tarot"'))
+
+    with pytest.raises(DataError, match="nothing here runs `tarot`"):
+        serve.open_exported(spoilt("openvino", "model.json", rename))
+
+
+def test_a_folder_without_an_export_is_not_taken_for_one(tmp_path):
+    (tmp_path / "model.pt").write_bytes(b"")
+
+    assert not serve.is_exported(tmp_path)
+
+
+# Without torch, without a word
+
+
+@pytest.mark.parametrize("kind", ["openvino", "onnx"])
+def test_answering_imports_neither_torch_nor_timm(exported, kind):
+    code = (
+        "import sys, numpy as np; from greenml import serve\n"
+        "assert not {'openvino', 'onnxruntime'} & set(sys.modules)\n"
+        f"answer = serve.open_exported(__import__('pathlib').Path({str(exported / kind)!r}))\n"
+        "assert answer(np.zeros((1, 3, 16, 16), np.float32)).shape == (1, 10)\n"
+        "print(sorted({'torch', 'timm', 'torchvision', 'nncf', 'duckdb', 'polars'} & set(sys.modules)))"
+    )
+
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert (told.stdout.strip(), told.stderr) == ("[]", "")
+
+
+def test_nothing_is_reported_to_anyone(tmp_path):
+    """Importing openvino looks for www.google-analytics.com, and leaves a client's number at home."""
+    code = (
+        "import sys\n"
+        "def watch(event, args):\n"
+        "    if event.startswith(('socket.connect', 'socket.getaddrinfo')):\n"
+        "        open('seen', 'a').write(f'{event} {args}\\n')\n"
+        "sys.addaudithook(watch)\n"
+        "import torch; from greenml.compress import quantize\n"
+        "quantize.to_openvino(torch.nn.Flatten(), (3, 8, 8)); quantize._nncf()"
+    )
+    home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
+
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, **home}, capture_output=True, text=True
+    )
+
+    assert (told.returncode, told.stdout) == (0, ""), told.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_runtime_that_is_missing_is_named_with_its_extra(exported, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+
+    with pytest.raises(UsageError, match="OpenVINO is not here") as caught:
+        serve.open_exported(exported / "openvino")
+
+    assert "greenml[compress]" in caught.value.hint
