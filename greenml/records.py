@@ -374,7 +374,7 @@ class Inference:
     num_predictions: int
     duration_s: float
     cpu_s: float
-    """CPU time of this process and its children."""
+    """CPU time of this process, whose threads answer."""
     latency_p50_s: float
     """Of a batch."""
     latency_p95_s: float
@@ -422,6 +422,7 @@ class RunEnd:
     """Where it became known on the way: what the run computed on, ..."""
     precision: str | None = None
     """... in which numbers its model computes, ..."""
+    stem: str | None = None
     num_parameters: int | None = None
     """... and how large that became."""
     flops_per_sample: int | None = None

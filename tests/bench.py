@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+import bench_compress
 import bench_forecast
 import bench_meter
 import bench_store
@@ -67,6 +68,7 @@ def main() -> None:
             *bench_stress.bench(Path(folder)),
             *bench_forecast.bench(Path(folder)),
             *bench_sweep.bench(),
+            *bench_compress.bench(),
         ]
     width = max(len(figure.name) for figure in figures)
     print(f"{hardware()['cpu']}, {torch.get_num_threads()} threads, {platform.system()}")

@@ -1,9 +1,9 @@
 """What compression is worth here: int8 and pruned models against their originals, alternating, and a cold `predict`.
 
-How fast a model answers does not depend on what it learned, so `make bench` measures fresh ones, on random images. What
-it costs in accuracy does:
+How fast a model answers does not depend on what it learned, so these are fresh ones, on random images. What compression
+costs in accuracy `greenml compress` says of real ones.
 
-    python tests/bench_compress.py STORE RUN...      the same of trained models, with the accuracy on their test split
+    python tests/bench_compress.py       this part of `make bench` alone
 """
 
 from __future__ import annotations
@@ -212,3 +212,8 @@ def _cold_start(*, num: int = 5) -> Figure:
         num,
         f"{min(cold):.2f} to {max(cold):.2f} s",
     )
+
+
+if __name__ == "__main__":
+    for figure in bench():
+        print(f"{figure.name:<90}  {figure.value:>14}  n={figure.n:<5} {figure.spread}", flush=True)

@@ -112,7 +112,12 @@ def test_phases_tile_a_compression_and_its_ledger_counts_all_but_the_measuring(t
         "test",
         "infer",
     }
-    own = sum(phase["joules"] for phase in phases if phase["name"] != "infer")
+    began = next(phase["seq"] for phase in phases if phase["name"] == "infer")
+    measuring = [
+        phase for phase in phases if phase["name"] == "infer" or (phase["name"] == "record" and phase["seq"] > began)
+    ]
+    assert len(measuring) > sum(phase["name"] == "infer" for phase in phases)
+    own = sum(phase["joules"] for phase in phases if phase not in measuring)
     assert rows[0]["compress_kwh"] == pytest.approx(own / 3.6e6)
     [parent] = trained.rows("from leaderboard where run_id = ?", [DIGITS_RUN])
     [child] = trained.rows("from leaderboard where run_id = ?", [run["run_id"]])
@@ -214,7 +219,7 @@ def test_a_series_has_a_process_a_member_and_goes_on_past_what_does_not_apply(tr
         asked.append(command[3:])
         return (2, "") if "dynamic" in command else (0, json.dumps([{"run_id": run["run_id"]}]))
 
-    arguments = ["compress", DIGITS_RUN, "--all", "--sparsity", "0.2,0.4", "--tag", "x"]
+    arguments = ["compress", DIGITS_RUN, "--all", "--sparsity", "0.2,0.4", "--student", "tiny_student", "--tag", "x"]
     monkeypatch.setattr(compressing, "watched", watched)
     monkeypatch.setattr("sys.argv", ["greenml", *arguments])
     code, out, err = greenml(*arguments, width=120)
@@ -223,10 +228,12 @@ def test_a_series_has_a_process_a_member_and_goes_on_past_what_does_not_apply(tr
     methods = [words[words.index("--method") + 1] for words in asked]
     assert methods == [
         "int8", "qat", "dynamic", "bf16", "fp16", "prune", "prune", "prune-unstructured", "prune-unstructured",
-        "prune,int8", "prune,int8",
+        "prune,int8", "prune,int8", "distill",
     ]  # fmt: skip
     assert [words[words.index("--sparsity") + 1] for words in asked[5:7]] == ["0.2", "0.4"]
-    assert all("--json" in words and "--all" not in words and words.count("--sparsity") == 1 for words in asked)
+    assert [words.count("--sparsity") for words in asked] == [0] * 5 + [1] * 6 + [0]
+    assert all("--json" in words and "--all" not in words and "--student" not in words for words in asked[:-1])
+    assert asked[-1][-4:] == ["distill", "--json", "--student", "tiny_student"]
     assert all("x" in words for words in asked)
     assert "int8" in out
 

@@ -15,7 +15,15 @@ from greenml.config import Config
 from greenml.errors import DataError, UsageError
 
 CONFIG = Config(model="cnn", epochs=20, lr=2e-3)
-ROW = {"run_id": "a" * 12, "kind": "train", "status": "done", "model": "cnn", "method": None, "parent": None}
+ROW = {
+    "run_id": "a" * 12,
+    "kind": "train",
+    "status": "done",
+    "model": "cnn",
+    "method": None,
+    "parent": None,
+    "precision": "fp32",
+}
 
 
 def plan(*methods, **parts):
@@ -115,7 +123,7 @@ def test_a_run_without_a_finished_model_is_refused(tmp_path, changes, error, sai
 
 def test_what_is_int8_already_points_to_its_parent(tmp_path):
     (tmp_path / "model.json").write_text("{}")
-    row = ROW | {"kind": "compress", "method": "int8", "parent": "b" * 12}
+    row = ROW | {"kind": "compress", "method": "int8", "parent": "b" * 12, "precision": "int8"}
 
     message, way_out = refused(UsageError, refuse_parent, row, tmp_path)
 

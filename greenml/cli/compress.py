@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from greenml.compress.plan import Parent, Plan
     from greenml.store import Store
 
+OF_A_MACHINE = ("meter", "tdp", "sampling_interval")
+"""How a machine is metered: not asked of another."""
 EXAMPLES = """\
 \b
   greenml compress RUN --method int8                    8 bits, calibrated on training images
@@ -144,11 +146,13 @@ def compress(
         "tags": tuple(tag) if tag else None,
     }
     chains = all_chains(student) if every else [plans.parse_chain(method) if method else ()]
-    drafts = [
-        make_plan(parent, given, chain, {key: part for key, part in parts.items() if part is not None} | sparse)
-        for chain in chains
-        for sparse in sparsities(sparsity, chain)
-    ]
+    if not every:
+        refuse_unused(given, chains[0])
+    told = {key: part for key, part in parts.items() if part is not None}
+    drafts = []
+    for chain in chains:
+        own = told if "distill" in chain or not every else {key: told[key] for key in told.keys() - {"student"}}
+        drafts += [make_plan(parent, given, chain, own | sparse) for sparse in sparsities(sparsity, chain)]
     if len(drafts) > 1:
         compressing.series(place, parent, drafts, json=json, per_day=predictions_per_day)
         return
@@ -164,6 +168,7 @@ def compress(
 def chain_after(text: str) -> tuple[str, ...]:
     """What `train --then` asks for. Raises UsageError."""
     chain = plans.parse_chain(text)
+    plans.refuse_missing(chain)
     if "distill" in chain:
         raise UsageError(
             "--then distill needs a student", hint="train first; then: greenml compress RUN --method distill --student"
@@ -204,18 +209,31 @@ def make_plan(parent: Parent, given: Mapping[str, Any], chain: tuple[str, ...], 
 
     changes = {
         key: given[key]
-        for key in ("num_threads", "data_dir", "region", "pue", "meter", "scope", "tdp", "sampling_interval", "seed")
+        for key in ("num_threads", "data_dir", "region", "pue", "scope", "seed", "require_meter", *OF_A_MACHINE)
         if given.get(key) is not None
     }
     # Devices, threads and meters are this machine's: the run may have been trained on another.
     asked: dict[str, Any] = {"num_threads": None, "device": given.get("device") or "auto", "log": []}
-    asked |= {"name": None, "tags": []}
+    asked |= {"name": None, "tags": []} | {key: configs.DEFAULTS[key] for key in OF_A_MACHINE}
     base = configs.validate(dataclasses.asdict(parent.config) | asked | changes)
-    if given.get("require_meter"):
-        base = dataclasses.replace(base, require_meter=True)
     open_sensor(energy.Settings.of(base))  # a mistyped name is said before anything begins
     intensity = grid.resolve(base.region, pue=base.pue)
     return plans.Plan(parent=parent, methods=chain, base=base, intensity=intensity, **parts)
+
+
+def refuse_unused(given: Mapping[str, Any], chain: tuple[str, ...]) -> None:
+    """Raise UsageError for a flag that means nothing to these methods."""
+    meant = {
+        "sparsity": plans.SPARSE,
+        "epochs": plans.FINE_TUNED,
+        "lr": plans.FINE_TUNED,
+        "calibration": plans.CALIBRATED,
+    }
+    for key, methods in meant.items():
+        if given[key] is not None and not set(chain) & set(methods):
+            raise UsageError(
+                f"--{key} means nothing to {','.join(chain) or 'an export'}", hint=f"it is for {', '.join(methods)}"
+            )
 
 
 def all_chains(student: str | None) -> list[tuple[str, ...]]:

@@ -10,6 +10,7 @@ from greenml import console
 from greenml.cli import afterwards, jobs, ledger, portrait
 from greenml.cli.repeating import watched, without
 from greenml.cli.screen import Notes
+from greenml.compress.plan import SPARSE
 from greenml.records import Epoch, Notice, Phase, Progress, Run
 from greenml.units import format_duration
 
@@ -23,12 +24,33 @@ if TYPE_CHECKING:
     from greenml.store import Store
 
 BREAK_EVEN = """
-    select * exclude (run_key)
+    select
+        break_even.* exclude (run_key),
+        own.backend,
+        own.precision,
+        own.device,
+        own.num_threads,
+        own.memory_bytes,
+        own.num_parameters,
+        own.flops_per_sample,
+        own.latency_p50_s,
+        own.latency_p95_s,
+        own.throughput,
+        own.energy_low_j_per_1000,
+        own.energy_high_j_per_1000,
+        own.co2_g_per_1000,
+        own.co2_low_g_per_1000,
+        own.co2_high_g_per_1000,
+        own.cpu_s_per_1000
     from break_even
-    where list_contains(?, run_id)
-    order by run_key, batch_size desc, baseline <> 'before', baseline
+    join inference as own
+        on own.run_key = break_even.run_key
+        and own.name = 'after'
+        and own.batch_size = break_even.batch_size
+    where list_contains(?, break_even.run_id)
+    order by break_even.run_key, break_even.batch_size desc, baseline <> 'before', baseline
 """
-OWN_FLAGS = ("--method", "--sparsity")
+OWN_FLAGS = ("--method", "--sparsity", "--student")
 """What the members of a series differ in, ..."""
 SWITCHES = ("--json", "--all")
 """... and what only the series as a whole is asked for."""
@@ -120,7 +142,9 @@ def series(store: Store, parent: Parent, plans: list[Plan], *, json: bool, per_d
     name, *rest = sys.argv[1:]
     for number, plan in enumerate(plans, start=1):
         console.say(f"{number} of {len(plans)}: {plan.words}")
-        own = ["--method", ",".join(plan.methods), "--sparsity", str(plan.sparsity), "--json"]
+        own = ["--method", ",".join(plan.methods), "--json"]
+        own += ["--sparsity", str(plan.sparsity)] if set(plan.methods) & set(SPARSE) else []
+        own += ["--student", plan.student] if plan.student else []
         arguments = [word for word in without(rest, OWN_FLAGS) if word not in SWITCHES]
         code, printed = watched([sys.executable, "-m", "greenml", name, *arguments, *own])
         run_ids += dict.fromkeys(row["run_id"] for row in codec.loads(printed or "[]"))

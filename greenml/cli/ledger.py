@@ -202,6 +202,7 @@ def inference_table(rows: Sequence[Row]) -> Any:
             Column("p95", lambda row: duration(row["latency_p95_s"])),
             Column("per s", lambda row: figure(row["throughput"])),
             Column("J/1000", joules),
+            Column("mg/1000", grams, wide=True),
             *([Column("CPU-s/1000", lambda row: figure(row["cpu_s_per_1000"]))] if is_estimated else []),
             Column("acc. %", lambda row: f"{100 * row['test_accuracy']:.2f}"),
             Column("memory", lambda row: size(row["memory_bytes"]), wide=True),
@@ -314,6 +315,15 @@ def joules(row: Row) -> str:
         return UNKNOWN
     spread = "" if high is None else f"±{figure(high - mean, 2)}"
     return sign(row.get("measured_source") or row["source"]) + figure(mean) + spread
+
+
+def grams(row: Row) -> str:
+    """The CO2 of a thousand predictions, in milligrams, with half of its 95 % interval."""
+    mean, high = row["co2_g_per_1000"], row["co2_high_g_per_1000"]
+    if mean is None:
+        return UNKNOWN
+    spread = "" if high is None else f"±{figure(1000 * (high - mean), 2)}"
+    return sign(row["source"]) + figure(1000 * mean) + spread
 
 
 def sign(source: str | None) -> str:

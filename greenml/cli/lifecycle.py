@@ -26,7 +26,7 @@ def query(
     asked: dict[str, Any], limit: int, *, lifetime: int, per_day: int | None, size: int | None
 ) -> tuple[str, list[Any]]:
     """The models asked for, `limit` of each data set and split, those first that take least in a lifetime."""
-    models, values = chosen("lifecycle(?, ?::integer, ?::integer)", **asked)
+    models, values = chosen("lifecycle(?, ?::bigint, ?::integer)", **asked)
     sql = f"""
         with chosen as ({models})
         select

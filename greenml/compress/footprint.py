@@ -55,7 +55,8 @@ def _answer_once(predictor: Predictor) -> None:
 def main(folder: str, precision: str | None = None) -> None:
     """Print the bytes, as JSON."""
     if serve.is_exported(Path(folder)):
-        serve.runtime.openvino()
+        backend = json.loads((Path(folder) / "model.json").read_text(encoding="utf-8"))["backend"]
+        serve.runtime.openvino() if backend == "openvino" else serve.runtime.onnxruntime()
     else:
         from greenml.learn import serving  # noqa: F401
     process = psutil.Process()

@@ -31,8 +31,8 @@ MIN_CALLS = 5
 """Of a repeat, so that it has a median."""
 WARM_UP_S, WARM_UP_CALLS = 0.3, 3
 """The first calls also find memory and choose kernels."""
-NUM_IMAGES = 2048
-"""So many test images answer in turn: more would not change the time of one, and fill the memory."""
+NUM_IMAGES, NUM_BYTES = 2048, 256e6
+"""So many test images answer in turn, and take so much at most: more would not change the time of one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,8 @@ def answers(predictor: Predictor, part: Part, batch_size: int) -> Generator[int,
 
 def some_images(part: Part, batch_size: int) -> Images:
     """Up to NUM_IMAGES images of a split, but a batch at least where it has as many: [N, C, S, S], normalised."""
-    wanted = max(NUM_IMAGES, batch_size)
+    image_bytes = 4 * part.images[0].numel()
+    wanted = max(batch_size, min(NUM_IMAGES, int(NUM_BYTES / image_bytes)))
     taken: list[Images] = []
     for images, _ in evaluation_batches(part, batch_size):
         taken.append(images.cpu().numpy())

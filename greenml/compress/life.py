@@ -14,10 +14,12 @@ import torch
 from greenml import environment, serve
 from greenml.compress.footprint import memory_bytes, num_bytes, open_any
 from greenml.compress.inference import Contender, answers, measure, served, some_images
+from greenml.compress.plan import FINE_TUNED, same_student
 from greenml.compress.steps import STEPS
 from greenml.compress.work import Candidate, Halted, Work
 from greenml.errors import DataError, GreenMLError
 from greenml.learn import artifact, models, precision, setup
+from greenml.learn.batches import evaluation_batches
 from greenml.learn.flops import flops_per_sample
 from greenml.records import Notice, Progress, Run, RunEnd
 from greenml.run.books import Books
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 EVALUATION_BATCH = 256
 SERVED = {"onnx", "openvino"}
 """Exports that `greenml predict` can open: where there is one, it does."""
+PRECISIONS = {"int8": "int8", "qat": "int8", "dynamic": "int8", "bf16": "bf16", "fp16": "fp16"}
+"""In which numbers a method is to compute; fp32 where it is not among these."""
 PEERS = ("fp32", "bf16")
 """What OpenVINO makes of the parent without any compression: what a smaller model is held against, beside the parent as
 it is."""
@@ -58,10 +62,12 @@ def compress(
         meter.require()
     work = yield from _prepare(plan, meter, device, run_id=run_id, folder=folder, halted=halted)
     candidate = _as_it_is(work)
+    plan = work.plan
     yield _begin(work, candidate)
 
     correct: Answers | None = None
     val: Answers | None = None
+    failure: GreenMLError | None = None
     status, reason = "done", "compressed"
     try:
         for method in plan.methods:
@@ -73,8 +79,14 @@ def compress(
         with ExitStack() as stack:
             with work.meter.window("infer"):
                 contenders = _contenders(work, candidate, stack)
+            candidate = yield from _as_it_runs(candidate, contenders)
             val, correct = yield from _judge(work, contenders)
             yield from _measure(work, contenders)
+        if plan.methods:
+            try:
+                yield from _export(work, candidate)
+            except GreenMLError as error:  # the model is made and measured all the same
+                failure = error
     except Halted as halt:
         status, reason = "interrupted", str(halt)
     except GreenMLError as error:
@@ -83,6 +95,8 @@ def compress(
         raise
     yield from work.books.close()
     yield _end(work, candidate, status, reason, val, correct)
+    if failure:
+        raise failure
 
 
 def _prepare(
@@ -95,8 +109,8 @@ def _prepare(
     halted: Callable[[], str | None],
 ) -> Generator[Record, None, Work]:
     """Read the parent and the data that it was trained on, once nothing speaks against the plan."""
-    if plan.student:
-        models.resolve_name(plan.student)
+    if plan.student and models.resolve_name(plan.student) == plan.parent.row["model"]:
+        raise same_student(plan.student)
     if plan.exports:
         from greenml.compress import exporting
 
@@ -110,6 +124,12 @@ def _prepare(
             f"{data.facts['dataset']} is not what run {row['run_id']} was trained on: it has changed since",
             hint="bring the old data back, or train on the new data first",
         )
+    if set(plan.methods) & set(FINE_TUNED):
+        batch, _ = next(evaluation_batches(data.train, precision.PROBE_BATCH))
+        choice = precision.choose(plan.base.precision, device, model.to(device), batch)
+        if choice.why:
+            yield Notice(text=f"fine-tuning in {choice.precision}, not in {plan.base.precision}: {choice.why}")
+        plan = dataclasses.replace(plan, base=dataclasses.replace(plan.base, precision=choice.precision))
     return Work(
         plan=plan,
         run_id=run_id,
@@ -152,7 +172,7 @@ def _begin(work: Work, candidate: Candidate) -> Run:
         model=config["model"],
         **work.data.facts,
         stem=candidate.stem,
-        precision_asked=plan.methods[-1] if plan.methods else None,
+        precision_asked=PRECISIONS.get(plan.methods[-1], "fp32") if plan.methods else "fp32",
         batch_size=plan.base.batch_size,
         seed=plan.base.seed,
         split_seed=plan.base.split_seed,
@@ -185,7 +205,7 @@ def _description(work: Work, candidate: Candidate) -> dict[str, Any]:
 
 
 def _leave(work: Work, candidate: Candidate) -> Generator[Record, None, None]:
-    """The model as files of the run, and its exports, each of them run against the original."""
+    """The model as files of the run."""
     said = _description(work, candidate)
     with work.meter.window("export"):
         if candidate.converted is not None:
@@ -194,13 +214,18 @@ def _leave(work: Work, candidate: Candidate) -> Generator[Record, None, None]:
             quantize.save(candidate.converted, work.folder, said, candidate.precision)
         elif work.plan.methods or not set(work.plan.exports) & SERVED:
             artifact.verified_save(work.folder / "model.pt", candidate.model, said)
-    if work.plan.exports:
-        yield from _export(work, candidate, said)
+    if not work.plan.methods:  # then the export is what is measured; else it comes last
+        yield from _export(work, candidate)
     yield from work.books.settle()
 
 
-def _export(work: Work, candidate: Candidate, said: dict[str, Any]) -> Generator[Record, None, None]:
+def _export(work: Work, candidate: Candidate) -> Generator[Record, None, None]:
+    """The model in other formats, each of them run against the original."""
+    if not work.plan.exports:
+        return
     from greenml.compress import exporting
+
+    said = _description(work, candidate)
 
     images = some_images(work.data.val, exporting.NUM_CHECKED)[: exporting.NUM_CHECKED]
     # Of several, the last one is what `predict` opens.
@@ -244,6 +269,14 @@ def _contenders(work: Work, candidate: Candidate, stack: ExitStack) -> list[Cont
     return found
 
 
+def _as_it_runs(candidate: Candidate, contenders: list[Contender]) -> Generator[Record, None, Candidate]:
+    """The candidate in the numbers in which this processor really computes it."""
+    found = next(one.predictor.precision for one in contenders if one.name == "after")
+    if found != candidate.precision:
+        yield Notice(text=f"{candidate.precision} asked, {found} computes: this processor has no {candidate.precision}")
+    return dataclasses.replace(candidate, precision=found)
+
+
 def _peers(work: Work, before: Contender, after: Predictor, stack: ExitStack) -> Iterator[Contender]:
     """What OpenVINO alone makes of the parent, in fp32 and in bf16 where this processor has it."""
     from greenml.compress import quantize
@@ -280,7 +313,9 @@ def _judge(work: Work, contenders: list[Contender]) -> Generator[Record, None, t
         found[one.name] = test
     with work.meter.window("infer"):
         memory = {
-            one.name: memory_bytes(one.folder, one.predictor.precision if one.name not in ("before", "after") else None)
+            one.name: None
+            if one.predictor.device != "cpu"
+            else memory_bytes(one.folder, one.predictor.precision if one.name not in ("before", "after") else None)
             for one in contenders
         }
     for one in contenders:
@@ -318,6 +353,7 @@ def _end(
         test_correct=test.correct if test else None,
         test_count=test.count if test else None,
         precision=candidate.precision,
+        stem=candidate.stem if is_whole else None,
         num_parameters=candidate.num_parameters if is_whole else None,
         flops_per_sample=candidate.flops_per_sample if is_whole else None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ ENDS = ("qat", "int8", "dynamic", "bf16", "fp16")
 """These decide in which numbers the model computes: one of a chain, its last."""
 FINE_TUNED = ("prune", "prune-unstructured", "distill", "qat")
 SPARSE = ("prune", "prune-unstructured")
+CALIBRATED = ("int8", "qat")
+NEEDS = {"int8": ("openvino", "nncf"), "qat": ("openvino", "nncf"), "prune": ("torch_pruning",)}
+"""Packages of the extra `compress`: asked for before anything is fine-tuned."""
 APPLIED_BY_ALL = ("int8", "qat", "dynamic", "bf16", "fp16", "prune", "prune-unstructured", "prune,int8")
 """What `--all` makes, in this order; `distill` too, where there is a student."""
 EXPORTS = ("onnx", "openvino", "executorch", "tflite")
@@ -84,6 +88,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         refuse_chain(self.methods)
+        refuse_missing(self.methods)
+        if self.lr is not None and not 0 < self.lr < 1e6:
+            raise UsageError(f"--lr {self.lr:g} is no rate", hint="as in --lr 0.001")
         sparse = [method for method in self.methods if method in SPARSE]
         if sparse and not 0 < self.sparsity < 1:
             raise UsageError(
@@ -91,7 +98,7 @@ class Plan:
                 hint=f"--sparsity {DEFAULT_SPARSITY} removes 30 % of the "
                 + ("channels" if sparse == ["prune"] else "weights"),
             )
-        if set(self.methods) & {"int8", "qat"} and self.calibration < MIN_CALIBRATION:
+        if set(self.methods) & set(CALIBRATED) and self.calibration < MIN_CALIBRATION:
             raise few_images(self.calibration)
         self._refuse_student()
         self._refuse_exports()
@@ -126,7 +133,7 @@ class Plan:
             "student": self.student,
             "epochs": {method: self.epochs_of(method) for method in self.methods if method in FINE_TUNED},
             "lr": self.lr,
-            "calibration": self.calibration if set(self.methods) & {"int8", "qat"} else None,
+            "calibration": self.calibration if set(self.methods) & set(CALIBRATED) else None,
             "exports": list(self.exports),
             "batch_size": self.batch_size,
             "repeats": self.repeats,
@@ -141,10 +148,7 @@ class Plan:
         if self.student is None:
             raise UsageError("--method distill needs a --student", hint="a smaller model, as --student cnn")
         if self.student == teacher:
-            raise UsageError(
-                f"the student {self.student} is the same model as its teacher: nothing would get smaller",
-                hint="name another architecture, smaller than that one: any timm name works",
-            )
+            raise same_student(self.student)
 
     def _refuse_exports(self) -> None:
         for kind in self.exports:
@@ -157,6 +161,14 @@ class Plan:
                 f"a model in {last} has its own format, and cannot be exported to {self.exports[0]}",
                 hint="`--method int8` leaves an OpenVINO model; --export goes with prune, distill, or alone",
             )
+
+
+def same_student(name: str) -> UsageError:
+    """What is said of a student that is its teacher, under this name or another."""
+    return UsageError(
+        f"the student {name} is the same model as its teacher: nothing would get smaller",
+        hint="name another architecture, smaller than that one: any timm name works",
+    )
 
 
 def few_images(num: int) -> UsageError:
@@ -176,6 +188,16 @@ def parse_chain(text: str) -> tuple[str, ...]:
             raise UsageError(f"--method {method or repr(text)}: no such method", hint=hint)
     refuse_chain(methods)
     return methods
+
+
+def refuse_missing(methods: Sequence[str]) -> None:
+    """Raise UsageError where a package that a method needs is not installed."""
+    for method in methods:
+        for package in NEEDS.get(method, ()):
+            if find_spec(package) is None:
+                raise UsageError(
+                    f"--method {method} needs {package}, which is not installed", hint="pip install 'greenml[compress]'"
+                )
 
 
 def refuse_chain(methods: Sequence[str]) -> None:
@@ -206,21 +228,19 @@ def refuse_parent(row: dict[str, Any], folder: Path) -> None:
     if row["kind"] not in ("train", "trial", "compress"):
         raise UsageError(f"run {run_id} is of kind {row['kind']}: it left no model", hint="choose a training")
     if row["status"] not in ("done", "stopped"):
-        way = {
-            "running": "wait for it",
-            "interrupted": f"`greenml train --resume {run_id[:8]}` finishes it",
-            "crashed": f"`greenml train --resume {run_id[:8]}` finishes it",
-        }
+        way = {"running": "wait for it"}
+        if row["kind"] == "train":
+            way |= dict.fromkeys(("interrupted", "crashed"), f"`greenml train --resume {run_id[:8]}` finishes it")
         raise UsageError(
             f"run {run_id} is {row['status']}: what its model cost, or scores, is not known",
             hint=way.get(row["status"], "choose a training that is done"),
         )
+    if row["kind"] == "compress" and (row["precision"] != "fp32" or not (folder / "model.pt").exists()):
+        raise UsageError(
+            f"run {run_id} is {row['method']} already, in a form that is only for predictions",
+            hint=f"compress the model that it was made of: {row['parent']}",
+        )
     if not (folder / "model.pt").exists():
-        if (folder / "model.json").exists():
-            raise UsageError(
-                f"run {run_id} is {row['method']} already, in a format that is only for predictions",
-                hint=f"compress the model that it was made of: {row['parent']}",
-            )
         raise DataError(
             f"{folder / 'model.pt'} is gone: there is nothing to compress", hint="bring it back, or train again"
         )

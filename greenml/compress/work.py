@@ -96,7 +96,7 @@ class Work:
         Raises TrainingError where the loss leaves the numbers, and Halted.
         """
         num_epochs = self.plan.epochs_of(method)
-        config = dataclasses.replace(self.plan.base, lr=self.plan.lr or lr, epochs=num_epochs)
+        config = dataclasses.replace(self.plan.base, lr=lr if self.plan.lr is None else self.plan.lr, epochs=num_epochs)
         tuned = Learner(model, config, config.precision, self.device, distillation=Distillation(self.parent))
         best_accuracy, best_state = -1.0, dict[str, torch.Tensor]()
         num_steps = tuned.num_steps(self.data.train)

@@ -80,6 +80,8 @@ def open_torch(
     model, description = artifact.load(path)
     if any(len(description.get(key, ())) != description["in_chans"] for key in ("mean", "std")):
         raise DataError(f"{path}: it does not say how images are normalised", hint="train it again, or copy it again")
+    if description.get("quantized"):
+        device = "cpu"  # int8 layers have kernels there alone
     return TorchPredictor(model, description, device, precision or description.get("precision", "fp32"))
 
 

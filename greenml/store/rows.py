@@ -44,7 +44,7 @@ TABLES = {
     Served: "served_rows",
     Inference: "inference_rows",
 }
-LEARNT = ("device", "precision", "num_parameters", "flops_per_sample")
+LEARNT = ("device", "precision", "stem", "num_parameters", "flops_per_sample")
 """What an end of a run says only where the run could not."""
 TOLD_AGAIN = (Study, Trial)
 """What is told more than once: the last word counts."""

@@ -1,5 +1,5 @@
--- One row per compressed run: what its own phases took, those that measured inference (`infer`) told apart, as nobody who
--- compresses needs them.
+-- One row per compressed run: what its own phases took, those that measured inference (`infer`, and what was recorded
+-- between them) told apart, as nobody who compresses needs them.
 create or replace view compress_costs as
 with lives as (
     select
@@ -17,25 +17,39 @@ gaps as (
     from lives
     group by run_key
 ),
-sums as (
+phases_told as (
     select
         phase_rows.run_key,
+        phase_rows.joules,
+        phase_rows.source,
+        phase_rows.overlap_s,
+        phase_rows.name = 'infer'
+            or (
+                phase_rows.name = 'record'
+                and coalesce(phase_rows.seq > min(phase_rows.seq) filter (phase_rows.name = 'infer') over own, false)
+            ) as measures
+    from phase_rows
+    semi join lives using (run_key)
+    window own as (partition by phase_rows.run_key, phase_rows.segment)
+),
+sums as (
+    select
+        phases_told.run_key,
         -- sum() skips nulls, and a sum over a gap is not a total.
         if(
-            count(*) filter (name <> 'infer') = count(joules) filter (name <> 'infer'),
-            coalesce(sum(joules) filter (name <> 'infer'), 0),
+            count(*) filter (not measures) = count(joules) filter (not measures),
+            coalesce(sum(joules) filter (not measures), 0),
             null
         ) as making_j,
         if(
-            count(*) filter (name = 'infer') = count(joules) filter (name = 'infer'),
-            coalesce(sum(joules) filter (name = 'infer'), 0),
+            count(*) filter (measures) = count(joules) filter (measures),
+            coalesce(sum(joules) filter (measures), 0),
             null
         ) as measuring_j,
-        max(source) filter (name <> 'infer') as making_source,
-        coalesce(sum(overlap_s) filter (name <> 'infer'), 0) as making_overlap_s
-    from phase_rows
-    semi join lives using (run_key)
-    group by phase_rows.run_key
+        max(source) filter (not measures) as making_source,
+        coalesce(sum(overlap_s) filter (not measures), 0) as making_overlap_s
+    from phases_told
+    group by phases_told.run_key
 )
 select
     sums.run_key,
@@ -102,6 +116,7 @@ ledger as (
         runs.pue * runs.intensity_g_per_kwh as site_g_per_kwh,
         case
             when was_replayed(runs.meter) then 'replayed power'
+            when runs.status <> 'done' then 'the measurement did not come to its end'
             when means.total_overlap_s > 0 then 'shared the machine with another metered run'
             when means.mean_saved_j is null then 'energy of the measurement partly unknown'
             when means.mean_before_j <= 0 then 'no energy was metered'
