@@ -28,7 +28,7 @@ MAX_REASON = 200
 @contextmanager
 def quietly() -> Iterator[None]:
     """Without progress bars, remarks and the warnings of tracing: what matters of them is said in errors."""
-    disabled = logging.root.manager.disable
+    disabled, level = logging.root.manager.disable, logging.root.level
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), redirect_stdout(StringIO()):
@@ -36,6 +36,7 @@ def quietly() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
+        logging.root.setLevel(level)  # OpenVINO's converter leaves it at ERROR, for every library
 
 
 @contextmanager

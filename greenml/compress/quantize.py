@@ -138,7 +138,8 @@ def _nncf() -> ModuleType:
             raise UsageError(
                 f"NNCF is not here to quantise with: {error}", hint="pip install 'greenml[compress]' brings it"
             ) from error
-        nncf.set_log_level(logging.ERROR)
+        # Not by `nncf.set_log_level`: that sets the handlers, too, which others may have hung there.
+        logging.getLogger("nncf").setLevel(logging.ERROR)
     found: ModuleType = nncf
     return found
 
