@@ -9,19 +9,22 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from greenml.records import SIGNS
+from greenml.records import SIGNS, Notice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from rich.console import Console
     from rich.table import Table
 
     from greenml.errors import GreenMLError
+    from greenml.records import Progress
 
     Row = dict[str, Any]
+
+T = TypeVar("T")
 
 WIDE = 110
 """From this many columns on, tables show what they leave out on a narrow screen."""
@@ -76,6 +79,24 @@ def error(what: GreenMLError) -> None:
     """What is wrong, and the way out."""
     say(clean(f"greenml: error: {what}"))
     say(clean(f"hint: {what.hint}"))
+
+
+def legends(sources: Iterable[str | None]) -> list[str]:
+    """What the marks of these sources mean, a line each."""
+    told = set(sources)
+    return [legend for source, (_, legend) in SOURCES.items() if source in told]
+
+
+def told(steps: Generator[Progress | Notice, None, T], tell: Callable[[str], None] = say) -> T:
+    """Take steps to their end and give what they return; of what they yield, notices are told."""
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as finished:
+            result: T = finished.value
+            return result
+        if isinstance(step, Notice):
+            tell(step.text)
 
 
 def agrees(question: str) -> bool:

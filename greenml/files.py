@@ -6,6 +6,8 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from greenml.errors import StoreError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -24,3 +26,14 @@ def whole(path: Path, *, shared: bool = False) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def storing(path: Path, *, hint: str = "free some space, then again") -> Iterator[None]:
+    """A file that cannot be written -> StoreError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # RuntimeError is how torch and OpenVINO say that a disk is full
+        raise StoreError(
+            f"{path} cannot be written: {getattr(error, 'strerror', None) or 'is the disk full?'}", hint=hint
+        ) from error

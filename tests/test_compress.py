@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from conftest import DIGITS_RUN, make_end, make_run
+from conftest import DIGITS_RUN, make_end, make_phase, make_run
 from PIL import Image
 from torch import nn
 
@@ -53,7 +53,7 @@ def quick(monkeypatch):
     )
     monkeypatch.setattr(inference, "MIN_S", 0.01)
     monkeypatch.setattr(inference, "WARM_UP_S", 0.0)
-    monkeypatch.setattr(life, "memory_bytes", lambda folder, precision=None: 1_000_000)
+    monkeypatch.setattr(life, "memory_bytes", lambda folder, precision: 1_000_000)
 
 
 def compressed(db, greenml, *arguments):
@@ -367,8 +367,20 @@ def test_a_loss_that_leaves_the_numbers_fails_the_run(trained, greenml):
 def test_memory_is_asked_of_a_process_of_its_own(trained, greenml, monkeypatch):
     from greenml.compress.footprint import memory_bytes
 
-    found = memory_bytes(trained.path.parent / "runs" / DIGITS_RUN)
+    found = memory_bytes(trained.path.parent / "runs" / DIGITS_RUN, "fp32")
 
     assert found is not None
     assert 900_000 < found < 500_000_000
-    assert memory_bytes(trained.path.parent) is None
+    assert memory_bytes(trained.path.parent, "fp32") is None
+
+
+def test_a_stage_that_the_meter_split_is_told_once(tmp_path, capsys):
+    screen = compressing.CompressScreen(tmp_path, None, quiet=False)
+    phases = ("setup", "calibrate", "calibrate", "calibrate", "train", "export")
+
+    with screen:
+        for seq, name in enumerate(phases):
+            screen.show(make_phase("a" * 12, seq, name=name))
+        screen.show(make_end("a" * 12))
+
+    assert capsys.readouterr().err.splitlines() == ["calibrate  30.0 s  ~83.3 mWh", "export  10.0 s  ~27.8 mWh"]

@@ -71,6 +71,12 @@ def test_a_share_outside_of_0_to_1_is_refused(sparsity):
     assert plan("int8", sparsity=sparsity).words == "int8"  # nobody asks it
 
 
+def test_roundings_are_learned_at_a_tenth_of_the_rate_of_the_training():
+    assert plan("prune").lr_of("prune") == CONFIG.lr
+    assert plan("qat").lr_of("qat") == CONFIG.lr / 10
+    assert plan("qat", lr=0.5).lr_of("qat") == 0.5
+
+
 def test_a_student_is_smaller_than_its_teacher_or_at_least_another_model():
     assert "needs a --student" in refused(UsageError, plan, "distill")[0]
     assert "same model as its teacher" in refused(UsageError, plan, "distill", student="cnn")[0]

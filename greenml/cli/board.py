@@ -299,7 +299,7 @@ def page(rows: list[Row], shown: Callable[[str], list[Column]]) -> tuple[list[Ta
         if more := first["_in_contest"] - len(group):
             notes.append(f"{more:,} more on {title}: --limit")
     sources = {row["source"] for row in rows}
-    return tables, notes + [legend for source, (_, legend) in SOURCES.items() if source in sources]
+    return tables, notes + console.legends(sources)
 
 
 def reached(metric: str, value: str, accuracy: str) -> Column:

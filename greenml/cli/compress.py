@@ -14,11 +14,14 @@ from greenml.cli.options import (
     DeviceOption,
     JsonOption,
     MeterOption,
+    NumThreadsOption,
     PueOption,
+    QuietOption,
     RequireMeterOption,
     RunArgument,
     SamplingIntervalOption,
     StoreOption,
+    TagsOption,
     TdpOption,
     flag,
     region_flag,
@@ -105,9 +108,7 @@ def compress(
         float | None,
         typer.Option("--predictions-per-day", min=1, metavar="N", help="Break-even in days, too.", show_default=False),
     ] = None,
-    num_threads: Annotated[
-        int | None, flag("--num-threads", metavar="N", help="CPU threads.", default="as PyTorch takes")
-    ] = None,
+    num_threads: NumThreadsOption = None,
     device: DeviceOption = None,
     data_dir: DataDirOption = None,
     region: Annotated[str | None, region_flag(default="as the run's")] = None,
@@ -119,10 +120,10 @@ def compress(
     require_meter: RequireMeterOption = None,
     seed: Annotated[int | None, flag("--seed", metavar="N", help="Of fine-tuning.", default="as the run's")] = None,
     name: Annotated[str | None, flag("--name", metavar="TEXT", help="What you call the new run.")] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="Repeatable.")] = None,
+    tag: TagsOption = None,
     store: StoreOption = None,
     json: JsonOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress: the result only.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Make a smaller model of a trained one; say what it saves, and when it has paid for itself."""
     given = locals()
@@ -196,7 +197,7 @@ def read_parent(store: Store, prefix: str) -> Parent:
     """The run whose model is to be made smaller. Raises what `plan.refuse_parent` raises."""
     run_id = store.run_id(prefix)
     [row] = store.rows("from runs where run_id = ?", [run_id])
-    folder = store.path.parent / "runs" / run_id
+    folder = store.folder(run_id)
     plans.refuse_parent(row, folder)
     config = configs.validate({key: row["config"][key] for key in configs.KEYS if key in row["config"]})
     return plans.Parent(run_id=run_id, folder=folder, config=config, row=row)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json as codec
 import sys
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from greenml import console
-from greenml.cli import afterwards, jobs, ledger, portrait
+from greenml.cli import jobs, ledger, portrait
 from greenml.cli.repeating import watched, without
 from greenml.cli.screen import Notes
 from greenml.compress.plan import SPARSE
-from greenml.records import Epoch, Notice, Phase, Progress, Run
+from greenml.records import Epoch, Notice, Phase, Progress, Run, RunEnd
+from greenml.tally import Tally
 from greenml.units import format_duration
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ BREAK_EVEN = """
     where list_contains(?, break_even.run_id)
     order by break_even.run_key, break_even.batch_size desc, baseline <> 'before', baseline
 """
+STAGES = ("compress", "calibrate", "export")
+"""Phases that are told of when they are over; others show as epochs and on the bar."""
 OWN_FLAGS = ("--method", "--sparsity", "--student")
 """What the members of a series differ in, ..."""
 SWITCHES = ("--json", "--all")
@@ -62,6 +66,7 @@ class CompressScreen(Notes):
     def __init__(self, folder: Path, plan: Plan, *, quiet: bool) -> None:
         super().__init__(folder, quiet=quiet)
         self._plan = plan
+        self._stage: list[Phase] = []
 
     def show(self, record: Record) -> None:
         """Whatever a compression yields."""
@@ -79,15 +84,26 @@ class CompressScreen(Notes):
                     f"epoch {record.epoch}  val {console.percentage(record.val_accuracy)} %  "
                     f"loss {record.val_loss:.3f}  {format_duration(record.duration_s)}"
                 )
-            case Phase() if record.name in ("compress", "calibrate", "export") and record.joules is not None:
-                seconds = (record.ended_at - record.started_at).total_seconds()
-                self.note(f"{record.name}  {format_duration(seconds)}  {portrait.marked(record.joules, record.source)}")
+            case Phase():
+                if self._stage and self._stage[0].name != record.name:
+                    self._tell_stage()
+                self._stage.append(record)
+            case RunEnd():
+                self._tell_stage()
             case Progress():
                 watts = "" if record.watts is None else f"  {record.watts:.0f} W"
                 title = f"epoch {record.epoch} {record.what}" if record.epoch else record.what
                 self.move(record, title, f"{record.done:,} of {record.total:,}{watts}")
             case _:
                 pass
+
+    def _tell_stage(self) -> None:
+        """What a stage took: a long one is several phases, each as long as a heartbeat of the meter."""
+        stage, self._stage = self._stage, []
+        if stage and stage[0].name in STAGES:
+            seconds = (stage[-1].ended_at - stage[0].started_at).total_seconds()
+            spent = reduce(Tally.plus, stage, Tally())
+            self.note(f"{stage[0].name}  {format_duration(seconds)}  {portrait.marked(spent.joules, spent.source)}")
 
 
 def carry_out(plan: Plan, run_id: str, store: Store, folder: Path, *, quiet: bool) -> None:
@@ -106,13 +122,7 @@ def carry_out(plan: Plan, run_id: str, store: Store, folder: Path, *, quiet: boo
         status, error = jobs.under_meter(life, run_id, plan.base, store, screen, quiet=quiet)
         if waiting := store.unstored():
             raise error or waiting
-        known = portrait.everything(store, run_id)
-        try:
-            trouble = jobs.leave_files(store, known, folder)
-        except OSError as what:
-            trouble = f"not all files of this run could be written: {what}"
-        for missing in filter(None, [trouble, afterwards.leave_board(store)]):
-            screen.note(missing, always=True)
+        jobs.leave_behind(store, run_id, folder, screen)
     if error:
         raise error
     if status == "interrupted":

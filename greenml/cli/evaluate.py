@@ -13,7 +13,6 @@ from greenml import console
 from greenml.cli.options import DataDirOption, DeviceOption, JsonOption, RunArgument, StoreOption, flag
 from greenml.console import counted, figure, percentage
 from greenml.errors import DataError, UsageError, nearest
-from greenml.records import Notice
 from greenml.units import format_duration
 
 if TYPE_CHECKING:
@@ -87,14 +86,7 @@ def read(run: Row, predictor: Predictor, dataset: str | None, data_dir: str | No
     config = configs.DEFAULTS | run["config"]
     told = predictor.description
     steps = data.load(dataset or run["dataset"], told["image_size"], data_dir or config["data_dir"])
-    while True:
-        try:
-            said = next(steps)
-        except StopIteration as finished:
-            name, images = finished.value
-            break
-        if isinstance(said, Notice):
-            console.say(said.text)
+    name, images = console.told(steps)
     refuse_others(name, images, told)
     splits = data.split(images, config["val_fraction"], config["split_seed"])
     if dataset is None and (images.data_hash, splits.split_hash) != (run["data_hash"], run["split_hash"]):

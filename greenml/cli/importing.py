@@ -12,7 +12,12 @@ import typer
 
 from greenml import console, exchange
 from greenml.cli.board import energy, parse_target
-from greenml.cli.options import LIMIT, JsonOption, StoreOption
+from greenml.cli.options import (
+    LIMIT,
+    JsonOption,
+    StoreOption,
+    TagsOption,
+)
 from greenml.cli.share import said as say_merged
 from greenml.console import Column, counted, figure
 from greenml.errors import DataError, GreenMLError, UsageError
@@ -84,7 +89,7 @@ def import_runs(
         ),
     ] = None,
     season: Annotated[str | None, typer.Option("--season", metavar="TEXT", help="As summer. [unknown]")] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="Repeatable.")] = None,
+    tag: TagsOption = None,
     accuracy: Annotated[
         str | None, typer.Option("--accuracy", metavar="ACC", help="On the test split: 0.85, or 85 for 85 %.")
     ] = None,

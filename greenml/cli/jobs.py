@@ -66,13 +66,7 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool, 
                 if error:
                     screen.note(f"{waiting}\n{waiting.hint}", always=True)
                 raise error or waiting
-            known = portrait.everything(store, job.run_id)
-            try:
-                trouble = leave_files(store, known, folder)
-            except OSError as what:
-                trouble = f"not all files of this run could be written: {what}"
-            for missing in filter(None, [trouble, afterwards.leave_board(store)]):
-                screen.note(missing, always=True)
+            known = leave_behind(store, job.run_id, folder, screen)
             following.show(log.ending(known, folder))
             if status == "interrupted":
                 screen.note(f"to go on from here: greenml train --resume {job.run_id[:8]}", always=True)
@@ -201,7 +195,20 @@ def handled(handle: Callable[[int, object], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def leave_files(store: Store, known: dict[str, Any], folder: Path) -> str | None:
+def leave_behind(store: Store, run_id: str, folder: Path, notes: Notes) -> dict[str, Any]:
+    """The files of a run that is over, and the board beside the store; what is known of it. What could not be written
+    is noted."""
+    known = portrait.everything(store, run_id)
+    try:
+        trouble = _leave_files(store, known, folder)
+    except OSError as what:
+        trouble = f"not all files of this run could be written: {what}"
+    for missing in filter(None, [trouble, afterwards.leave_board(store)]):
+        notes.note(missing, always=True)
+    return known
+
+
+def _leave_files(store: Store, known: dict[str, Any], folder: Path) -> str | None:
     """Epochs, summary and curves out of what is known of the run, and the list of all files into the store.
 
     What could not be made is said in words: a training that is over does not fail for want of a picture.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from greenml import console
-from greenml.console import SOURCES, UNKNOWN, Column, figure, percentage
+from greenml.console import UNKNOWN, Column, figure, percentage
 from greenml.records import SIGNS
 from greenml.units import JOULES_PER_KWH, format_alike, format_bytes, format_duration, format_energy
 
@@ -337,6 +337,7 @@ def spent(kwh: float | None, source: str | None) -> str:
 
 
 def energy_of(kwh: float) -> str:
+    """Energy in the unit that suits it."""
     return format_energy(kwh * JOULES_PER_KWH)
 
 
@@ -354,6 +355,5 @@ def size(num_bytes: int | None) -> str:
 def explain(sources: set[str]) -> None:
     """What ± and the marks of these sources mean."""
     console.say(SPREAD)
-    for source, (_, legend) in SOURCES.items():
-        if source in sources:
-            console.say(legend)
+    for legend in console.legends(sources):
+        console.say(legend)

@@ -9,7 +9,7 @@ from greenml import console
 from greenml.cli import ledger
 from greenml.cli.board import energy, some
 from greenml.cli.options import chosen
-from greenml.console import SOURCES, WIDE, Column, figure, percentage
+from greenml.console import WIDE, Column, figure, percentage
 from greenml.titles import titles_of
 
 if TYPE_CHECKING:
@@ -122,8 +122,7 @@ def about(rows: list[Row], lifetime: int) -> list[str]:
         if row["reason"]:
             reasons.setdefault(row["reason"], []).append(f"{named(row)} {row['run_id'][:8]}")
     notes += [f"– unknown, {reason}: {some(models)}" for reason, models in reasons.items()]
-    sources = {row["total_source"] for row in rows}
-    return notes + [legend for source, (_, legend) in SOURCES.items() if source in sources]
+    return notes + console.legends(row["total_source"] for row in rows)
 
 
 def nothing(db: Store, size: int | None) -> list[str]:

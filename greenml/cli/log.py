@@ -47,7 +47,7 @@ def log(
         with trackers.Following(to, lambda text, matters: (troubles.append if matters else console.say)(text)) as told:  # noqa: B023 - called within the loop
             for record, at in stored(db, run_id):
                 told.show(record, at)
-            told.show(ending(portrait.everything(db, run_id), db.path.parent / "runs" / run_id))
+            told.show(ending(portrait.everything(db, run_id), db.folder(run_id)))
         if troubles:
             raise DataError(
                 f"run {run_id}: {troubles[0]}", hint="nothing is lost here: log it again when that is mended"

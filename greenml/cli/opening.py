@@ -30,23 +30,18 @@ def open_model(store: Store, run: Row, *, device: str = "cpu", num_threads: int 
 
     Says so where the run did not end well. Raises UsageError and DataError where there is none.
     """
-    from greenml.serve import is_exported, open_exported
+    from greenml.compress.footprint import open_any
+    from greenml.serve import is_exported
 
-    folder = store.path.parent / "runs" / run["run_id"]
-    predictor: Predictor
+    folder = store.folder(run["run_id"])
     if is_exported(folder):
         if device not in ("auto", "cpu"):
             raise UsageError(
                 f"--device {device}: the model of run {run['run_id']} was made for CPUs", hint="leave --device out"
             )
-        predictor = open_exported(folder, num_threads=num_threads)
-    elif (folder / "model.pt").exists():
-        from greenml.learn.precision import pick_device
-        from greenml.learn.serving import open_torch
-
-        predictor = open_torch(folder / "model.pt", pick_device(device), num_threads=num_threads)
-    else:
+    elif not (folder / "model.pt").exists():
         raise _lack(store, run, folder)
+    predictor = open_any(folder, device=device, num_threads=num_threads)
     if run["status"] not in ("done", "stopped"):
         console.say(f"run {run['run_id']} is {run['status']}: this is the best model of its epochs so far")
     return predictor

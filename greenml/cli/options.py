@@ -47,6 +47,9 @@ DataDirOption = Annotated[
 ValFractionOption = Annotated[
     float | None, flag("--val-fraction", metavar="X", help="Share of the training images that decides.")
 ]
+NumThreadsOption = Annotated[
+    int | None, flag("--num-threads", metavar="N", help="CPU threads.", default="as PyTorch takes")
+]
 DeviceOption = Annotated[str | None, flag("--device", metavar="NAME", help="auto, cpu, cuda or mps.")]
 PueOption = Annotated[
     float | None, flag("--pue", metavar="X", help="Power usage effectiveness of the site: multiplies CO2.")
@@ -73,6 +76,8 @@ StoreOption = Annotated[
         help="The DuckDB file with the runs. [$GREENML_STORE, or store/greenml.duckdb]",
     ),
 ]
+TagsOption = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="Repeatable.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress: the result only.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON array on stdout.")]
 DatasetOption = Annotated[
     str | None, typer.Option("--dataset", metavar="NAME", help="Only runs on this data set; * stands for anything.")

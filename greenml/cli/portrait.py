@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenml import console
 from greenml.cli import ledger
+from greenml.cli.ledger import energy_of
 from greenml.console import SOURCES, UNKNOWN, Column, bars, counted, figure, local, percentage
 from greenml.units import (
     ENERGY,
@@ -284,10 +285,6 @@ def above_idle(run: Row) -> str:
     return f"{energy_of(run['above_idle_kwh'])} of {of} above idle ({figure(idle['watts'])} W, {idle['source']})"
 
 
-def energy_of(kwh: float) -> str:
-    return format_energy(kwh * JOULES_PER_KWH)
-
-
 def describe(run: Row) -> list[tuple[str, str]]:
     """Everything about a run in words: label and text, empty where there is nothing to say."""
     optimal = run["optimal_epoch"]
@@ -385,9 +382,8 @@ def metered(meter: Row) -> str:
 
 def explain_marks(sources: set[str]) -> None:
     """The legend of the marks that were shown."""
-    for source, (_, legend) in SOURCES.items():
-        if source in sources:
-            console.say(legend)
+    for legend in console.legends(sources):
+        console.say(legend)
 
 
 def resumed(resumes: list[Row]) -> str:

@@ -12,7 +12,7 @@ import typer
 from greenml import console, units
 from greenml.cli.board import energy, parse_target
 from greenml.cli.options import EVERYTHING, FIRST_RUN, LIMIT, DatasetOption, JsonOption, StoreOption, flag
-from greenml.console import SOURCES, UNKNOWN, Column, figure, percentage
+from greenml.console import UNKNOWN, Column, figure, percentage
 from greenml.errors import UsageError
 from greenml.units import format_duration
 
@@ -199,9 +199,8 @@ def list_leaders(advice: list[Advice], threshold: str, limit: int) -> None:
         "val % is the accuracy on validation; ± standard deviation over seeds, – where one seed says nothing of it"
     )
     console.say(words.EXTENT)
-    for source, (_, legend) in SOURCES.items():
-        if source in sources:
-            console.say(legend)
+    for legend in console.legends(sources):
+        console.say(legend)
 
 
 def in_short(run_ids: list[str]) -> str:

@@ -7,6 +7,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from greenml import config as configs
+from greenml import console
 from greenml.cli.resuming import LIVES
 from greenml.errors import UsageError
 from greenml.records import Trial
@@ -173,17 +174,8 @@ class Data:
 def look_at(base: Config, say: Any) -> Data:
     """Read the data as a trial would, and let go of it again. Raises UsageError and DataError."""
     from greenml.learn import data
-    from greenml.records import Notice
 
-    loading = data.load(base.dataset, base.image_size, base.data_dir)
-    while True:
-        try:
-            step = next(loading)
-        except StopIteration as end:
-            name, images = end.value
-            break
-        if isinstance(step, Notice):
-            say(step.text)
+    name, images = console.told(data.load(base.dataset, base.image_size, base.data_dir), say)
     splits = data.split(images, base.val_fraction, base.split_seed)
     return Data(
         name=name,

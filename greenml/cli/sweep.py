@@ -17,9 +17,11 @@ from greenml.cli.options import (
     JsonOption,
     MeterOption,
     PueOption,
+    QuietOption,
     RequireMeterOption,
     SamplingIntervalOption,
     StoreOption,
+    TagsOption,
     TdpOption,
     TrainedOnOption,
     ValFractionOption,
@@ -131,11 +133,11 @@ def sweep(
     require_meter: RequireMeterOption = None,
     seed: Annotated[int | None, flag("--seed", metavar="N", help="Of the draws, and of every trial.")] = None,
     name: Annotated[str | None, flag("--name", metavar="TEXT", help="What you call this search.")] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="Repeatable.")] = None,
+    tag: TagsOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the space as a file, and the plan; search nothing.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress: the result only.")] = False,
+    quiet: QuietOption = False,
     json: JsonOption = False,
     store: StoreOption = None,
 ) -> None:

@@ -14,10 +14,13 @@ from greenml.cli.options import (
     DeviceOption,
     JsonOption,
     MeterOption,
+    NumThreadsOption,
     PueOption,
+    QuietOption,
     RequireMeterOption,
     SamplingIntervalOption,
     StoreOption,
+    TagsOption,
     TdpOption,
     TrainedOnOption,
     ValFractionOption,
@@ -26,7 +29,7 @@ from greenml.cli.options import (
     scope_flag,
 )
 from greenml.errors import UsageError
-from greenml.records import Notice, new_run_id
+from greenml.records import new_run_id
 from greenml.units import format_flops
 
 if TYPE_CHECKING:
@@ -91,9 +94,7 @@ def train(
         typer.Option("--model-arg", metavar="KEY=VALUE", help="For the architecture, as drop_rate=0.2. Repeatable."),
     ] = None,
     val_fraction: ValFractionOption = None,
-    num_threads: Annotated[
-        int | None, flag("--num-threads", metavar="N", help="CPU threads.", default="as PyTorch takes")
-    ] = None,
+    num_threads: NumThreadsOption = None,
     device: DeviceOption = None,
     region: Annotated[str | None, region_flag(default="world average")] = None,
     pue: PueOption = None,
@@ -129,10 +130,10 @@ def train(
         ),
     ] = None,
     name: Annotated[str | None, flag("--name", metavar="TEXT", help="What you call this run.")] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="Repeatable.")] = None,
+    tag: TagsOption = None,
     store: StoreOption = None,
     json: JsonOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress: the result only.")] = False,
+    quiet: QuietOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve everything, train nothing.")] = False,
 ) -> None:
     """Train one model; store energy, CO2 and accuracy of every epoch."""
@@ -215,15 +216,7 @@ def prepared(config: Config) -> Setup:
     from greenml.learn import precision
     from greenml.learn.setup import prepare
 
-    steps = prepare(config, precision.pick_device(config.device))
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as finished:
-            setup: Setup = finished.value
-            return setup
-        if isinstance(step, Notice):
-            console.say(step.text)
+    return console.told(prepare(config, precision.pick_device(config.device)))
 
 
 def _show_plan(config: Config, intensity: Intensity, store: Store, *, json: bool) -> None:

@@ -1,4 +1,4 @@
-"""What conversions have in common: what libraries refuse, what disks refuse, and silence."""
+"""What conversions have in common: what libraries refuse, and silence."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from greenml.errors import GreenMLError, StoreError, UsageError
+from greenml.errors import GreenMLError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -48,18 +47,6 @@ def refusals(what: str, *, hint: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise UsageError(f"{what}: {_reason(error)}", hint=hint) from error
-
-
-@contextmanager
-def storing(path: Path) -> Iterator[None]:
-    """A file that cannot be written -> StoreError."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:  # RuntimeError is how torch and OpenVINO say that a disk is full
-        raise StoreError(
-            f"{path} cannot be written: {getattr(error, 'strerror', None) or 'is the disk full?'}",
-            hint="free some space, then again",
-        ) from error
 
 
 def largest_difference(found: NDArray[np.float32], expected: NDArray[np.float32], what: str, *, hint: str) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 from torch import nn
 
 from greenml.errors import UsageError
@@ -21,4 +23,4 @@ def dynamic(model: nn.Module) -> nn.Module:
             "--method dynamic: it quantises linear layers, and this model has none",
             hint="`--method int8` quantises convolutions, too",
         )
-    return quantise(model.cpu())
+    return quantise(deepcopy(model).cpu())

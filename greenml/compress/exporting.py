@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,9 @@ from torch import nn
 
 from greenml import serve
 from greenml.compress import quantize
-from greenml.compress.converting import largest_difference, quietly, refusals, storing
-from greenml.errors import UsageError
+from greenml.compress.converting import largest_difference, quietly, refusals
+from greenml.compress.plan import refuse_missing
+from greenml.files import storing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,7 @@ def export(model: nn.Module, kind: str, folder: Path, description: dict[str, Any
     UsageError for a format that cannot be had or that refuses the model, and where the answers differ: then no file is
     left. Raises StoreError.
     """
-    refuse_missing(kind)
+    refuse_missing((), (kind,))
     partial, path = folder / f"{kind}.partial", folder / FILES[kind]
     shutil.rmtree(partial, ignore_errors=True)  # of a killed process
     original = copy.deepcopy(model).cpu().float().eval()
@@ -90,22 +90,6 @@ def export(model: nn.Module, kind: str, folder: Path, description: dict[str, Any
         agreement=agreement,
         num_checked=len(check_images),
     )
-
-
-def refuse_missing(kind: str) -> None:
-    """Raises UsageError where what converts is not installed, or does not exist for this PyTorch."""
-    if kind == "tflite":
-        raise UsageError(
-            "no TFLite: its converter for PyTorch (litert-torch) asks for torch < 2.15 in every release so far",
-            hint="--export executorch is PyTorch's own format for phones; --export onnx runs there, too",
-        )
-    needs = {"onnx": ("onnxscript", "onnxruntime", "compress"), "executorch": ("executorch", "phone")}
-    *modules, extra = needs.get(kind, ("openvino", "compress"))
-    for module in modules:
-        if importlib.util.find_spec(module) is None:
-            raise UsageError(
-                f"--export {kind} needs {module}, which is not here", hint=f"pip install 'greenml[{extra}]' brings it"
-            )
 
 
 def _onnx(

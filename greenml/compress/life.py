@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import tempfile
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ from greenml.errors import DataError, GreenMLError
 from greenml.learn import artifact, models, precision, setup
 from greenml.learn.batches import evaluation_batches
 from greenml.learn.flops import flops_per_sample
-from greenml.records import Notice, Progress, Run, RunEnd
+from greenml.records import Notice, Run, RunEnd
 from greenml.run.books import Books
 from greenml.run.pace import follow
 
@@ -61,9 +60,8 @@ def compress(
     if plan.base.require_meter:
         meter.require()
     work = yield from _prepare(plan, meter, device, run_id=run_id, folder=folder, halted=halted)
-    candidate = _as_it_is(work)
-    plan = work.plan
-    yield _begin(work, candidate)
+    candidate, plan = work.parent, work.plan
+    yield _begin(work)
 
     correct: Answers | None = None
     val: Answers | None = None
@@ -111,11 +109,6 @@ def _prepare(
     """Read the parent and the data that it was trained on, once nothing speaks against the plan."""
     if plan.student and models.resolve_name(plan.student) == plan.parent.row["model"]:
         raise same_student(plan.student)
-    if plan.exports:
-        from greenml.compress import exporting
-
-        for kind in plan.exports:
-            exporting.refuse_missing(kind)
     model, said = artifact.load(plan.parent.folder / "model.pt")
     data = yield from setup.read(plan.base, device)
     row = plan.parent.row
@@ -136,30 +129,24 @@ def _prepare(
         folder=folder,
         device=device,
         data=data,
-        parent=model.to(device),
-        parent_said=said,
+        parent=Candidate(
+            model=model.to(device),
+            architecture=said["architecture"],
+            model_args={key: value for key, value in said["model_args"].items() if key != "pretrained"},
+            stem=row["stem"],
+            num_parameters=models.num_parameters(model),
+            flops_per_sample=flops_per_sample(model, data.in_chans, data.image_size),
+        ),
         meter=meter,
         books=Books(meter, None),
         halted=halted,
     )
 
 
-def _as_it_is(work: Work) -> Candidate:
-    """The parent's model, of which nothing is changed: steps work on a copy."""
-    return Candidate(
-        model=copy.deepcopy(work.parent),
-        architecture=work.parent_said["architecture"],
-        model_args={key: value for key, value in work.parent_said["model_args"].items() if key != "pretrained"},
-        stem=work.plan.parent.row["stem"],
-        num_parameters=models.num_parameters(work.parent),
-        flops_per_sample=flops_per_sample(work.parent, work.data.in_chans, work.data.image_size),
-    )
-
-
-def _begin(work: Work, candidate: Candidate) -> Run:
+def _begin(work: Work) -> Run:
     plan = work.plan
     commit, dirty = environment.git()
-    config = dataclasses.asdict(plan.base) | {"model": candidate.architecture, "model_args": candidate.model_args}
+    config = dataclasses.asdict(plan.base) | {"model": work.parent.architecture, "model_args": work.parent.model_args}
     if plan.student:
         config |= {"model": models.resolve_name(plan.student), "model_args": {}}
     return Run(
@@ -171,7 +158,7 @@ def _begin(work: Work, candidate: Candidate) -> Run:
         method=plan.words,
         model=config["model"],
         **work.data.facts,
-        stem=candidate.stem,
+        stem=work.parent.stem,
         precision_asked=PRECISIONS.get(plan.methods[-1], "fp32") if plan.methods else "fp32",
         batch_size=plan.base.batch_size,
         seed=plan.base.seed,
@@ -201,7 +188,7 @@ def _description(work: Work, candidate: Candidate) -> dict[str, Any]:
         image_size=work.data.image_size,
         norm=work.data.norm,
     )
-    return {**said, **candidate.extra, "run_id": work.run_id, "precision": candidate.precision}
+    return {**said, "run_id": work.run_id, "precision": candidate.precision}
 
 
 def _leave(work: Work, candidate: Candidate) -> Generator[Record, None, None]:
@@ -226,13 +213,12 @@ def _export(work: Work, candidate: Candidate) -> Generator[Record, None, None]:
     from greenml.compress import exporting
 
     said = _description(work, candidate)
-
-    images = some_images(work.data.val, exporting.NUM_CHECKED)[: exporting.NUM_CHECKED]
+    images, _ = next(evaluation_batches(work.data.val, exporting.NUM_CHECKED))
     # Of several, the last one is what `predict` opens.
     for kind in sorted(work.plan.exports, key=lambda kind: kind == "openvino"):
         work.halt()
         with work.meter.window("export"):
-            export = exporting.export(candidate.model.cpu(), kind, work.folder, said, images)
+            export = exporting.export(candidate.model, kind, work.folder, said, images.cpu().numpy())
         yield Notice(text=export.words)
 
 
@@ -243,26 +229,20 @@ def _contenders(work: Work, candidate: Candidate, stack: ExitStack) -> list[Cont
     if after.device != device:  # exported models compute on the CPU: so does what they are held against
         device = after.device
     before = open_any(parent.folder, device=device, num_threads=threads)
-    original = _as_it_is(work)
     found = [
         Contender(
-            name="before",
-            model_run=parent.run_id,
-            folder=parent.folder,
-            predictor=before,
-            num_bytes=num_bytes(before, parent.folder),
-            num_parameters=original.num_parameters,
-            flops_per_sample=original.flops_per_sample,
-        ),
-        Contender(
-            name="after",
-            model_run=work.run_id,
-            folder=work.folder,
-            predictor=after,
-            num_bytes=num_bytes(after, work.folder),
-            num_parameters=candidate.num_parameters,
-            flops_per_sample=candidate.flops_per_sample,
-        ),
+            name=name,
+            model_run=run_id,
+            folder=folder,
+            predictor=predictor,
+            num_bytes=num_bytes(predictor, folder),
+            num_parameters=model.num_parameters,
+            flops_per_sample=model.flops_per_sample,
+        )
+        for name, run_id, folder, predictor, model in (
+            ("before", parent.run_id, parent.folder, before, work.parent),
+            ("after", work.run_id, work.folder, after, candidate),
+        )
     ]
     if after.backend == "openvino" and before.backend == "torch" and work.plan.methods:
         found += _peers(work, found[0], after, stack)
@@ -282,9 +262,8 @@ def _peers(work: Work, before: Contender, after: Predictor, stack: ExitStack) ->
     from greenml.compress import quantize
 
     place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="greenml-")))
-    original = _as_it_is(work)
-    converted = quantize.to_openvino(original.model.cpu(), work.image_shape)
-    quantize.save(converted, place, _description(work, original), "fp32")
+    converted = quantize.to_openvino(work.parent.model, work.image_shape)
+    quantize.save(converted, place, _description(work, work.parent), "fp32")
     for asked in PEERS:
         peer = serve.open_exported(place, precision=asked, num_threads=after.num_threads)
         if peer.precision == asked and work.plan.methods != (asked,):  # else that is what was made
@@ -313,9 +292,7 @@ def _judge(work: Work, contenders: list[Contender]) -> Generator[Record, None, t
         found[one.name] = test
     with work.meter.window("infer"):
         memory = {
-            one.name: None
-            if one.predictor.device != "cpu"
-            else memory_bytes(one.folder, one.predictor.precision if one.name not in ("before", "after") else None)
+            one.name: memory_bytes(one.folder, one.predictor.precision) if one.predictor.device == "cpu" else None
             for one in contenders
         }
     for one in contenders:
@@ -329,13 +306,11 @@ def _measure(work: Work, contenders: list[Contender]) -> Generator[Record, None,
     sizes = sorted({1, min(plan.batch_size, len(work.data.test))})
     total = len(contenders) * len(sizes) * plan.repeats
     images = some_images(work.data.test, max(sizes))
-    repeats = measure(contenders, images, sizes, plan.repeats, work.meter, work.run_id, halted=lambda: work.halt())
+    repeats = measure(contenders, images, sizes, plan.repeats, work.meter, work.run_id, halted=work.halt)
     for done, repeat in enumerate(repeats, start=1):
         yield repeat
         yield from work.books.settle()
-        yield Progress(
-            what="measuring", done=done, total=total, watts=work.meter.watts(), energy_j=work.meter.energy_j()
-        )
+        yield work.books.progress("measuring", done, total, None)
 
 
 def _end(

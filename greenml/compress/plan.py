@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
-from importlib.util import find_spec
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 from greenml.errors import DataError, UsageError, nearest
@@ -31,8 +31,17 @@ ENDS = ("qat", "int8", "dynamic", "bf16", "fp16")
 FINE_TUNED = ("prune", "prune-unstructured", "distill", "qat")
 SPARSE = ("prune", "prune-unstructured")
 CALIBRATED = ("int8", "qat")
-NEEDS = {"int8": ("openvino", "nncf"), "qat": ("openvino", "nncf"), "prune": ("torch_pruning",)}
-"""Packages of the extra `compress`: asked for before anything is fine-tuned."""
+NEEDS: dict[str, dict[str, tuple[str, ...]]] = {
+    "compress": {
+        "int8": ("openvino", "nncf"),
+        "qat": ("openvino", "nncf"),
+        "prune": ("torch_pruning",),
+        "onnx": ("onnxscript", "onnxruntime"),
+        "openvino": ("openvino",),
+    },
+    "phone": {"executorch": ("executorch",)},
+}
+"""Packages of greenml's extras, by the method or export that needs them: asked for before anything is fine-tuned."""
 APPLIED_BY_ALL = ("int8", "qat", "dynamic", "bf16", "fp16", "prune", "prune-unstructured", "prune,int8")
 """What `--all` makes, in this order; `distill` too, where there is a student."""
 EXPORTS = ("onnx", "openvino", "executorch", "tflite")
@@ -40,6 +49,8 @@ EXPORTS = ("onnx", "openvino", "executorch", "tflite")
 DEFAULT_SPARSITY = 0.3
 DEFAULT_EPOCHS = {"prune": 5, "prune-unstructured": 3, "qat": 2}
 """Of fine-tuning; a student is trained for as many epochs as its teacher was asked for."""
+SLOWER = {"qat": 10}
+"""So many times smaller than in training is the rate of fine-tuning, where it is not the same."""
 DEFAULT_CALIBRATION = 1024
 MIN_CALIBRATION = 100
 """Ten groups of images, whose mean range is then known to a third of their spread; NNCF itself asks for 300. The cnn on
@@ -88,7 +99,6 @@ class Plan:
 
     def __post_init__(self) -> None:
         refuse_chain(self.methods)
-        refuse_missing(self.methods)
         if self.lr is not None and not 0 < self.lr < 1e6:
             raise UsageError(f"--lr {self.lr:g} is no rate", hint="as in --lr 0.001")
         sparse = [method for method in self.methods if method in SPARSE]
@@ -102,6 +112,7 @@ class Plan:
             raise few_images(self.calibration)
         self._refuse_student()
         self._refuse_exports()
+        refuse_missing(self.methods, self.exports)
         if not self.methods and not self.exports:
             raise UsageError(
                 "no --method given", hint=f"one of {', '.join(METHODS)}; or --all for every one that applies"
@@ -124,6 +135,12 @@ class Plan:
     def epochs_of(self, method: str) -> int:
         """How long the model is fine-tuned after `method`."""
         return self.epochs or DEFAULT_EPOCHS.get(method) or self.parent.config.epochs
+
+    def lr_of(self, method: str) -> float:
+        """With which rate the model is fine-tuned after `method`: that of the training, since the pruned cnn got
+        further with it than with half of it; a tenth where only roundings are to be lived with."""
+        assert self.base.lr is not None
+        return self.lr or self.base.lr / SLOWER.get(method, 1)
 
     def to_plain(self) -> dict[str, Any]:
         """Every choice, for the record."""
@@ -190,13 +207,19 @@ def parse_chain(text: str) -> tuple[str, ...]:
     return methods
 
 
-def refuse_missing(methods: Sequence[str]) -> None:
-    """Raise UsageError where a package that a method needs is not installed."""
-    for method in methods:
-        for package in NEEDS.get(method, ()):
-            if find_spec(package) is None:
+def refuse_missing(methods: Sequence[str], exports: Sequence[str] = ()) -> None:
+    """Raise UsageError where a package that one of these needs is not installed, or does not exist for this PyTorch."""
+    if "tflite" in exports:
+        raise UsageError(
+            "no TFLite: its converter for PyTorch (litert-torch) asks for torch < 2.15 in every release so far",
+            hint="--export executorch is PyTorch's own format for phones; --export onnx runs there, too",
+        )
+    asked = [*(("--method", method) for method in methods), *(("--export", kind) for kind in exports)]
+    for (flag, name), (extra, needs) in product(asked, NEEDS.items()):
+        for package in needs.get(name, ()):
+            if importlib.util.find_spec(package) is None:
                 raise UsageError(
-                    f"--method {method} needs {package}, which is not installed", hint="pip install 'greenml[compress]'"
+                    f"{flag} {name} needs {package}, which is not installed", hint=f"pip install 'greenml[{extra}]'"
                 )
 
 

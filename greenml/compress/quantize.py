@@ -14,10 +14,12 @@ import torch
 from torch import nn
 
 from greenml import serve
-from greenml.compress.converting import largest_difference, quietly, refusals, storing
+from greenml.compress.converting import largest_difference, quietly, refusals
 from greenml.compress.plan import MIN_CALIBRATION, few_images
 from greenml.compress.rounding import Rounding
 from greenml.errors import UsageError
+from greenml.files import storing
+from greenml.learn.precision import DTYPES
 from greenml.serve import runtime
 
 if TYPE_CHECKING:
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
 GROUP = 10
 """Images that are calibrated with together. A range is the mean of those of the groups: with single images it cuts off
 more, so 98.7 % of the cnn's test images kept their class, with 10 or 50 together 99.2 %, in half of the time."""
-
-HALF = ("fp16", "bf16")
 
 WAY_OUT = "`--method prune` and `--method distill --student cnn` need no other runtime than torch"
 
@@ -109,7 +109,7 @@ def save(ov_model: ov.Model, folder: Path, description: dict[str, Any], precisio
         with storing(path):
             partial.mkdir(parents=True)
             written = partial / path.name
-            openvino.save_model(ov_model, written, compress_to_fp16=precision in HALF)
+            openvino.save_model(ov_model, written, compress_to_fp16=precision in DTYPES)
             openvino.Core().read_model(written)  # a full disk goes unnoticed by save_model
             for name in ("model.bin", "model.xml"):
                 (partial / name).replace(folder / name)

@@ -13,6 +13,7 @@ import torch
 
 from greenml.learn import models
 from greenml.learn.batches import evaluation_batches
+from greenml.learn.precision import DTYPES
 from greenml.records import Notice
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def prune(work: Work, candidate: Candidate) -> Generator[Record, None, Candidate
 
         pruned = structured(candidate.model, work.plan.sparsity, work.image_shape, len(work.data.classes))
     yield Notice(text=f"pruned: {pruned}")
-    model = yield from work.fine_tune(pruned.model, "prune", lr=_lr(work))
+    model = yield from work.fine_tune(pruned.model, "prune")
     return work.counted(candidate, model)
 
 
@@ -61,7 +62,7 @@ def prune_unstructured(work: Work, candidate: Candidate) -> Generator[Record, No
 
         pruned = unstructured(candidate.model, work.plan.sparsity)
     yield Notice(text=f"pruned: {pruned}")
-    model = yield from work.fine_tune(pruned.model, "prune-unstructured", lr=_lr(work))
+    model = yield from work.fine_tune(pruned.model, "prune-unstructured")
     return work.counted(candidate, model)
 
 
@@ -80,8 +81,8 @@ def distill(work: Work, candidate: Candidate) -> Generator[Record, None, Candida
             model_args={},
         )
     architecture = models.resolve_name(plan.student)
-    candidate = dataclasses.replace(candidate, architecture=architecture, model_args={}, stem=stem, extra={})
-    model = yield from work.fine_tune(student, "distill", lr=_lr(work))
+    candidate = dataclasses.replace(candidate, architecture=architecture, model_args={}, stem=stem)
+    model = yield from work.fine_tune(student, "distill")
     return work.counted(candidate, model)
 
 
@@ -92,7 +93,7 @@ def int8(work: Work, candidate: Candidate) -> Generator[Record, None, Candidate]
     with work.meter.window("compress"):
         from greenml.compress import quantize
 
-        converted = quantize.to_openvino(candidate.model.cpu(), work.image_shape)
+        converted = quantize.to_openvino(candidate.model, work.image_shape)
     with work.meter.window("calibrate"):
         converted = quantize.int8(converted, _calibration(work))
     return dataclasses.replace(candidate, converted=converted, precision="int8")
@@ -104,10 +105,10 @@ def qat(work: Work, candidate: Candidate) -> Generator[Record, None, Candidate]:
     with work.meter.window("calibrate"):
         from greenml.compress import quantize
 
-        rounding = quantize.prepare_qat(candidate.model.cpu(), _calibration(work))
-    model = yield from work.fine_tune(rounding, "qat", lr=_lr(work) / 10)
+        rounding = quantize.prepare_qat(candidate.model, _calibration(work))
+    model = yield from work.fine_tune(rounding, "qat")
     with work.meter.window("compress"):
-        converted = quantize.to_openvino(model.cpu(), work.image_shape)
+        converted = quantize.to_openvino(model, work.image_shape)
     return dataclasses.replace(candidate, converted=converted, precision="int8")
 
 
@@ -118,39 +119,33 @@ def dynamic(work: Work, candidate: Candidate) -> Generator[Record, None, Candida
     with work.meter.window("compress"):
         from greenml.compress.dynamic import dynamic as quantized
 
-        model = quantized(candidate.model.cpu())
-    return dataclasses.replace(candidate, model=model, extra={"quantized": "dynamic"}, precision="int8")
+        model = quantized(candidate.model)
+    return dataclasses.replace(candidate, model=model, precision="int8")
 
 
 @step("bf16")
 def bf16(work: Work, candidate: Candidate) -> Generator[Record, None, Candidate]:
     """bfloat16, by OpenVINO on a CPU and by PyTorch on a GPU."""
     yield from ()
-    return _half(work, candidate, "bf16", torch.bfloat16)
+    return _half(work, candidate, "bf16")
 
 
 @step("fp16")
 def fp16(work: Work, candidate: Candidate) -> Generator[Record, None, Candidate]:
     """Half precision, by OpenVINO on a CPU and by PyTorch on a GPU."""
     yield from ()
-    return _half(work, candidate, "fp16", torch.float16)
+    return _half(work, candidate, "fp16")
 
 
-def _half(work: Work, candidate: Candidate, name: str, dtype: torch.dtype) -> Candidate:
+def _half(work: Work, candidate: Candidate, name: str) -> Candidate:
     with work.meter.window("compress"):
         if work.device.type == "cpu":
             from greenml.compress import quantize
 
-            converted = quantize.to_openvino(candidate.model.cpu(), work.image_shape)
+            converted = quantize.to_openvino(candidate.model, work.image_shape)
             return dataclasses.replace(candidate, converted=converted, precision=name)
-        model = copy.deepcopy(candidate.model).to(dtype)
+        model = copy.deepcopy(candidate.model).to(DTYPES[name])
         return dataclasses.replace(candidate, model=model, precision=name)
-
-
-def _lr(work: Work) -> float:
-    """That of the training: pruned by half, the cnn got further with it than with half of it, in as many epochs."""
-    assert work.plan.parent.config.lr is not None
-    return work.plan.parent.config.lr
 
 
 def _calibration(work: Work) -> Iterator[NDArray[np.float32]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,8 +42,6 @@ class Candidate:
     stem: str
     num_parameters: int
     flops_per_sample: int | None
-    extra: dict[str, Any] = field(default_factory=dict)
-    """What else `model.pt` says, so that it can be loaded."""
     precision: str = "fp32"
     converted: Any = None
     """The same as OpenVINO computes it, once a step has made that; from then on it is what counts."""
@@ -58,10 +56,8 @@ class Work:
     folder: Path
     device: torch.device
     data: Data
-    parent: nn.Module
-    """Of the run that it is made of: the teacher of what is fine-tuned."""
-    parent_said: dict[str, Any]
-    """What its file says of it."""
+    parent: Candidate
+    """What it is made of, and the teacher of what is fine-tuned: steps work on copies of its model."""
     meter: Meter
     books: Books
     halted: Callable[[], str | None]
@@ -74,14 +70,13 @@ class Work:
         """Channels, height, width."""
         return self.data.in_chans, self.data.image_size, self.data.image_size
 
-    def counted(self, candidate: Candidate, model: nn.Module, **changes: Any) -> Candidate:
+    def counted(self, candidate: Candidate, model: nn.Module) -> Candidate:
         """The candidate with another model in it, whose parameters and operations are counted again."""
         return dataclasses.replace(
             candidate,
             model=model,
             num_parameters=models.num_parameters(model),
             flops_per_sample=flops_per_sample(model, self.data.in_chans, self.data.image_size),
-            **changes,
         )
 
     def halt(self, _: int = 0) -> str | None:
@@ -90,14 +85,14 @@ class Work:
             raise Halted(reason)
         return None
 
-    def fine_tune(self, model: nn.Module, method: str, *, lr: float) -> Generator[Record, None, nn.Module]:
+    def fine_tune(self, model: nn.Module, method: str) -> Generator[Record, None, nn.Module]:
         """Train on, with the parent as the teacher, and give the averaged weights of the epoch that validation chose.
 
         Raises TrainingError where the loss leaves the numbers, and Halted.
         """
         num_epochs = self.plan.epochs_of(method)
-        config = dataclasses.replace(self.plan.base, lr=lr if self.plan.lr is None else self.plan.lr, epochs=num_epochs)
-        tuned = Learner(model, config, config.precision, self.device, distillation=Distillation(self.parent))
+        config = dataclasses.replace(self.plan.base, lr=self.plan.lr_of(method), epochs=num_epochs)
+        tuned = Learner(model, config, config.precision, self.device, distillation=Distillation(self.parent.model))
         best_accuracy, best_state = -1.0, dict[str, torch.Tensor]()
         num_steps = tuned.num_steps(self.data.train)
         for _ in range(num_epochs):

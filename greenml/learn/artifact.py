@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from greenml import __version__
-from greenml.errors import DataError, StoreError, UsageError
-from greenml.files import whole
+from greenml.errors import DataError, UsageError
+from greenml.files import storing, whole
 from greenml.learn import models, reshape
 
 if TYPE_CHECKING:
@@ -156,14 +156,9 @@ def copy(path: Path, to: Path) -> None:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[Path]:
-    try:
-        with whole(path) as partial:
-            yield partial
-    except (OSError, RuntimeError) as error:  # RuntimeError is how torch says that a disk is full
-        raise StoreError(
-            f"{path} cannot be written: {getattr(error, 'strerror', None) or 'is the disk full?'}",
-            hint="free some space and do it again; a training goes on by `greenml train --resume RUN`",
-        ) from error
+    hint = "free some space and do it again; a training goes on by `greenml train --resume RUN`"
+    with storing(path, hint=hint), whole(path) as partial:
+        yield partial
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -61,9 +61,8 @@ def show(reasons: Reasons) -> None:
     what_could_be_changed(reasons)
     parts = [row for spent in reasons.spent for row in spent.phases]
     sources = {row["source"] for row in [*reasons.models, *parts, *map(asdict, reasons.changes)]}
-    for source, (_, legend) in SOURCES.items():
-        if source in sources:
-            console.say(legend)
+    for legend in console.legends(sources):
+        console.say(legend)
 
 
 def paragraphs(texts: Iterable[str]) -> None:

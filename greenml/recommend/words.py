@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from greenml import config as configs
-from greenml.console import SOURCES, UNKNOWN, counted, figure, percentage
+from greenml.console import SOURCES, UNKNOWN, counted, figure, legends, percentage
 from greenml.records import Source
 from greenml.units import JOULES_PER_KWH, format_duration, format_energy, format_mass
 
@@ -147,7 +147,7 @@ def evidence(best: Row, other: Row) -> list[str]:
             f"energy is not known alike: of {best['model']} {best['source']}, of the other {best['against_source']}"
         )
     sources = {best["source"], best["ratio_source"]}
-    return lines + [legend for source, (_, legend) in SOURCES.items() if source in sources]
+    return lines + legends(sources)
 
 
 def _free_epochs(best: Row, other: Row) -> Iterator[str]:

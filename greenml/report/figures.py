@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from greenml import grid, plots
-from greenml.console import SOURCES, counted
+from greenml.console import counted, legends
 from greenml.records import Source
 from greenml.units import format_energy, joules_of_kwh
 
@@ -512,7 +512,7 @@ def _known(runs: Sequence[Mapping[str, Any]]) -> str:
 def _signs(sheet: plots.Sheet) -> str:
     """What the signs before figures mean; of what is unknown there is no figure."""
     there = {row["source"] for row in sheet.runs if row["energy_kwh"] is not None}
-    return "".join(f"{legend}. " for source, (_, legend) in SOURCES.items() if source in there)
+    return "".join(f"{legend}. " for legend in legends(there))
 
 
 def _panels(sheet: plots.Sheet) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from greenml.errors import DataError, GreenMLError, StoreError, UsageError
-from greenml.files import whole
+from greenml.errors import DataError, GreenMLError, UsageError
+from greenml.files import storing, whole
 from greenml.serve import runtime
 
 if TYPE_CHECKING:
@@ -59,11 +59,8 @@ def describe(path: Path, description: dict[str, Any]) -> None:
         "backend": BACKENDS.get(path.name, "executorch"),
         "files": {file.name: file.stat().st_size for file in files},
     }
-    try:
-        with whole(to) as partial:
-            partial.write_text(json.dumps(said, indent=1), encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"{to} cannot be written: {error.strerror}", hint="free some space, then again") from error
+    with storing(to), whole(to) as partial:
+        partial.write_text(json.dumps(said, indent=1), encoding="utf-8")
 
 
 def is_exported(folder: Path) -> bool:

@@ -117,7 +117,7 @@ class Store:
 
     def purge(self, run_ids: Sequence[str]) -> None:
         """Remove runs for good: first their files, so that what a file hindered can be tried again, then their rows."""
-        for folder in filter(Path.exists, map(self._folder, run_ids)):
+        for folder in filter(Path.exists, map(self.folder, run_ids)):
             with self.claim(folder.name):
                 try:
                     for file in folder.iterdir():
@@ -156,7 +156,7 @@ class Store:
         """
         from filelock import FileLock, Timeout
 
-        folder = self._folder(run_id)
+        folder = self.folder(run_id)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(folder / "lock", timeout=1.0, poll_interval=POLL_S)
@@ -241,7 +241,7 @@ class Store:
 
     def num_bytes(self, run_id: str) -> int:
         """Bytes of the files beside the store that belong to a run."""
-        return sum(file.stat().st_size for file in files_in(self._folder(run_id)))
+        return sum(file.stat().st_size for file in files_in(self.folder(run_id)))
 
     def spooled(self) -> int:
         """How many rows wait to be stored."""
@@ -302,7 +302,7 @@ class Store:
             brought = [run for run in plan if run["run_id"] not in {*alive, *apart}]
             # Files first: no row ever names a file that is not there.
             for run in brought:
-                self._bring_files(other._folder(run["run_id"]), run["run_id"], replace=run["ended_later"])
+                self._bring_files(other.folder(run["run_id"]), run["run_id"], replace=run["ended_later"])
             with self._writing(self.timeout_s) as con:
                 attach(con, copy)
                 bring_rows(
@@ -336,7 +336,7 @@ class Store:
         return copy
 
     def _bring_files(self, source: Path, run_id: str, *, replace: bool) -> None:
-        if not source.exists() or source.resolve() == self._folder(run_id).resolve():
+        if not source.exists() or source.resolve() == self.folder(run_id).resolve():
             return
         with self.claim(run_id) as folder:
             try:
@@ -357,7 +357,8 @@ class Store:
         if self.path.is_dir():
             raise StoreError(f"{self.path} is a folder", hint=f"name a file: --store {self.path / 'greenml.duckdb'}")
 
-    def _folder(self, run_id: str) -> Path:
+    def folder(self, run_id: str) -> Path:
+        """Where the files of a run are, or would be. Raises StoreError for what is no id."""
         # Ids come from other people's stores, too, and folders are removed by them.
         if not run_id.isalnum():
             raise StoreError(f"`{run_id}` is no id of a run", hint="was the store changed by hand?")
@@ -519,7 +520,7 @@ class Store:
     def _lives(self, run_id: str) -> bool:
         from filelock import FileLock, Timeout
 
-        lock = self._folder(run_id) / "lock"
+        lock = self.folder(run_id) / "lock"
         if not lock.exists():
             return False
         try:
