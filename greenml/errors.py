@@ -71,6 +71,13 @@ class TrainingError(GreenMLError):
         self.stop_reason = stop_reason
 
 
+class PolicyError(GreenMLError):
+    """What the policy of this machine does not allow, at this time or in this place."""
+
+    exit_code = 6
+    stop_reason = "policy"
+
+
 def nearest(word: str, known: Iterable[str], *, otherwise: str, limit: int = 3) -> str:
     """Say which of `known` the user may have meant, or `otherwise` where none is near."""
     from difflib import get_close_matches

@@ -1,16 +1,23 @@
-"""Files that appear under their name complete, or not at all."""
+"""Files that appear under their name complete, or not at all, and where those lie that can be had again."""
 
 from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from greenml.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """`GREENML_CACHE`, or the system's place for caches."""
+    from platformdirs import user_cache_path
+
+    return Path(os.environ.get("GREENML_CACHE") or user_cache_path("greenml"))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, get_args
 
 
 class Source(StrEnum):
@@ -58,7 +58,8 @@ class Intensity:
     g_per_kwh: float
     level: str
     """What the factor covers: `cloud`, `subdivision`, `zone`, `country` or `world`; `file` where an imported file gave
-    grams and joules, and not what lies between them."""
+    grams and joules, and not what lies between them; `fixed` where the user gave it; `trace` and `live` where
+    phases have intensities of their own, and the factor counts in their gaps alone."""
     region_asked: str | None
     """As the user wrote it; None where nothing was asked."""
     region_used: str
@@ -184,6 +185,10 @@ class Phase:
     """Joules of each GPU, in the order of the run's `meter["gpus"]`; None where no counter tells them apart."""
     overlap_s: float
     """Seconds of this phase during which another greenml meter ran on this machine."""
+    g_per_kwh: float | None = None
+    """Mean intensity of the grid meanwhile; None where nobody knew it, and the run's own factor applies."""
+    intensity_status: str | None = None
+    """How that is known: one of `grid.series.STATUSES`."""
 
     @property
     def joules(self) -> float | None:
@@ -241,6 +246,11 @@ class Epoch:
     """Most memory that the process has held so far; None where the system does not say."""
     peak_device_bytes: int | None = None
     """Most memory that tensors have held on the GPU so far; None on a CPU."""
+    g_per_kwh: float | None = None
+    """Mean intensity of the grid over the phases of this epoch, weighted by their joules; None where nobody knew any of
+    it, and the run's own factor applies."""
+    total_g_per_kwh: float | None = None
+    """The same from the start of the run to the end of this epoch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -385,6 +395,69 @@ class Inference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a run did for the sake of the grid, why, and what that saved."""
+
+    run_id: str
+    segment: int
+    seq: int
+    """Counts the decisions of a segment, from 0."""
+    decided_at: datetime
+    """UTC, naive."""
+    what: str
+    """`wait`, `start`, `pause`, `resume`, `decline`, `fallback`, `policy`."""
+    why: str
+    """One line for people."""
+    provider: str | None = None
+    """Whose figures it rests on."""
+    intensity_status: str | None = None
+    """How they are known, as in `Phase`."""
+    g_per_kwh: float | None = None
+    """The intensity at that moment."""
+    until_at: datetime | None = None
+    """When it ends, as far as was known then: a wait, a pause. UTC, naive."""
+    expected_g_per_kwh: float | None = None
+    """The intensity for which it was done."""
+    saved_g: float | None = None
+    """Grams; below 0 where it cost more. None where nothing was to be saved, or nobody knows."""
+    saved_share: float | None = None
+    """The same as a fraction of what it would have been otherwise."""
+    saved_source: str | None = None
+    """On what the saving rests: `measured`, `forecast` or `modelled`."""
+    against: str | None = None
+    """What it is measured against, in words."""
+    status: str | None = None
+    """What the run is from here on: `waiting`, `running` or `paused`; None where that does not change. Storing the
+    decision sets it, and keeps it with the run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What one rule of a policy said of a run at a moment. It outlives the run, and is there where none came about."""
+
+    run_id: str
+    decided_at: datetime
+    """UTC, naive."""
+    command: str
+    """Who asked: `train`, `sweep`, `track`."""
+    policy: str
+    """Its name."""
+    rule: str
+    """As the file of the policy has it, `budget_per_week.energy`; `none` of a policy without any."""
+    bound: str | None
+    """What the rule allows; as `value`, a number to its last digit."""
+    value: str | None
+    """What was held against it; None where nobody knew."""
+    unit: str | None
+    status: str
+    """`kept`, `broken` or `unknown`."""
+    words: str
+    """One line for people."""
+    outcome: str
+    """What the whole policy came to: `allowed`, `waited` or `refused`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
     """A file a run leaves beside the store."""
 
@@ -401,7 +474,8 @@ class RunEnd:
 
     run_id: str
     status: str
-    """`done`, `interrupted`, `stopped` (a trial that was called off), `failed`, `crashed`."""
+    """`done`, `interrupted`, `stopped` (a trial that was called off), `paused` (for the sake of the grid), `failed`,
+    `crashed`."""
     stop_reason: str
     """`epochs`, `early-stop`, `target-acc`, `time-budget`, `interrupted`, `nan-loss`, ..."""
     ended_at: datetime
@@ -449,13 +523,29 @@ class Notice:
     text: str
 
 
-Stored = Run | Resume | Phase | Epoch | Metric | Artifact | Study | Trial | Served | Inference | RunEnd
+Stored = (
+    Run
+    | Resume
+    | Phase
+    | Epoch
+    | Metric
+    | Artifact
+    | Study
+    | Trial
+    | Served
+    | Inference
+    | Decision
+    | Judgement
+    | RunEnd
+)
 Record = Stored | Progress | Notice
 
-_BY_NAME: dict[str, Any] = {
-    kind.__name__: kind
-    for kind in (Run, Resume, Phase, Epoch, Metric, Artifact, Study, Trial, Served, Inference, RunEnd)
-}
+_BY_NAME: dict[str, Any] = {kind.__name__: kind for kind in get_args(Stored)}
+
+
+def sources(kind: Any) -> set[str]:
+    """The fields of a kind of record that hold a Source."""
+    return {field.name for field in dataclasses.fields(kind) if str(field.type).startswith("Source")}
 
 
 def to_json(record: Stored) -> str:
@@ -467,10 +557,11 @@ def from_json(line: str) -> Stored:
     """The line that `to_json` wrote -> the record. Raises ValueError, KeyError or TypeError on anything else."""
     values = json.loads(line)
     kind = _BY_NAME[values.pop("record")]
+    named = sources(kind)
     for key, value in values.items():
         if key.endswith("_at") and value is not None:
             values[key] = datetime.fromisoformat(value)
-        elif key.endswith("source") and value is not None:
+        elif key in named and value is not None:
             values[key] = Source(value)
     if "intensity" in values:
         values["intensity"] = Intensity(**values["intensity"])

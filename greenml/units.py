@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 JOULES_PER_WH = 3.6e3
 JOULES_PER_KWH = 3.6e6
 GRAMS_PER_KG = 1e3
+GRAMS_PER_LB = 453.59237  # exact, by definition
+KWH_PER_MWH = 1e3
 
 
 def wh(joules: float) -> float:
@@ -32,6 +34,11 @@ def joules_of_kwh(energy_kwh: float) -> float:
 def co2_g(joules: float, intensity_g_per_kwh: float, pue: float = 1.0) -> float:
     """Joules at the device, g CO2e per kWh, power usage effectiveness -> grams of CO2e."""
     return kwh(joules) * pue * intensity_g_per_kwh
+
+
+def g_per_kwh_of_lbs_per_mwh(intensity_lbs_per_mwh: float) -> float:
+    """Pounds per megawatt-hour -> grams per kilowatt-hour."""
+    return intensity_lbs_per_mwh * GRAMS_PER_LB / 1e3
 
 
 SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import bench_compress
 import bench_forecast
+import bench_grid
 import bench_meter
 import bench_store
 import bench_stress
@@ -67,6 +68,7 @@ def main() -> None:
             *bench_store.bench(Path(folder)),
             *bench_stress.bench(Path(folder)),
             *bench_forecast.bench(Path(folder)),
+            *bench_grid.bench(),
             *bench_sweep.bench(),
             *bench_compress.bench(),
         ]

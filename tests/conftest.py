@@ -12,11 +12,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from greenml import cli, console
 from greenml.records import (
     Artifact,
+    Decision,
     Epoch,
     Inference,
     Intensity,
@@ -33,6 +35,10 @@ from greenml.records import (
 )
 from greenml.store import Store, intensity_of
 from greenml.store.rows import LEARNT, TABLES
+
+# A machine that others use, too, is no reason to fail: what takes how long is for `make bench`.
+hypothesis.settings.register_profile("patient", hypothesis.settings.default, deadline=None)
+hypothesis.settings.load_profile("patient")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -290,6 +296,28 @@ def make_inference(run_id: str, name: str, repeat: int, seq: int, **changes: Any
     return Inference(**values | changes)
 
 
+def make_decision(run_id: str, seq: int, **changes: Any) -> Decision:
+    """A run waits for the night, for which half as much is foretold."""
+    values: dict[str, Any] = {
+        "run_id": run_id,
+        "segment": 0,
+        "seq": seq,
+        "decided_at": STARTED_AT,
+        "what": "wait",
+        "why": "200 g/kWh at 02:00 is the least within 24 h",
+        "provider": "trace",
+        "intensity_status": "forecast",
+        "g_per_kwh": 400.0,
+        "until_at": STARTED_AT + timedelta(hours=14),
+        "expected_g_per_kwh": 200.0,
+        "saved_g": 20.0,
+        "saved_share": 0.5,
+        "saved_source": "forecast",
+        "against": "starting at once",
+    }
+    return Decision(**values | changes)
+
+
 def record(
     db: Store,
     run_id: str,
@@ -382,9 +410,10 @@ def records(db: Store) -> list[Stored]:
             (Trial, "number"),
             (Served, "name"),
             (Inference, "segment, seq"),
+            (Decision, "segment, seq"),
         ):
             rows = db.rows(f"from {TABLES[kind]} where run_key = ? order by {order}", [run["run_key"]])
-            found += [taken(kind, row | {"run_id": run["run_id"]}) for row in rows]
+            found += [taken(kind, row | {"run_id": run["run_id"], "status": None}) for row in rows]
         if run["ended_at"]:
             found.append(taken(RunEnd, run | dict.fromkeys(LEARNT)))
     return found
@@ -544,3 +573,18 @@ def here(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     monkeypatch.chdir(tmp_path)
     return in_process(monkeypatch, capsys)
+
+
+@pytest.fixture
+def quick(here, monkeypatch):
+    """The same with a meter that needs no hardware and is ready at once."""
+    from greenml import energy
+    from greenml.energy import Meter
+    from greenml.energy.replay import ReplaySensor
+
+    def open_meter(run_id, *, segment=0, settings=None):
+        return Meter(ReplaySensor(min_interval_s=0.001), run_id=run_id, segment=segment)
+
+    monkeypatch.setattr(energy, "open_meter", open_meter)
+    monkeypatch.delenv("GREENML_POLICY", raising=False)
+    return here

@@ -301,6 +301,15 @@ def test_a_region_brings_its_intensity_along(db: Store) -> None:
     assert follows == {"region": None, "region_used": "region", "intensity_g_per_kwh": "region"}
 
 
+def test_seeds_at_other_hours_of_one_trace_repeat_each_other(db: Store) -> None:
+    from dataclasses import replace
+
+    for run_id, seed, g_per_kwh in ((A, 0, 100.0), (B, 1, 500.0)):
+        run = make_run(run_id, config=FP32 | {"seed": seed}, seed=seed, intensity=replace(WORLD, level="trace"))
+        db.write([run, make_phase(run_id, 0, g_per_kwh=g_per_kwh, intensity_status="actual"), make_end(run_id)])
+    assert compare(db, A, B).alone == "seed"
+
+
 def test_a_second_life_is_a_difference(db: Store) -> None:
     record(db, A, [0.9], [100.0], config=FP32)
     db.write([make_run(B, config=FP32), make_resume(B, config=FP32), make_phase(B, 0), make_end(B)])

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import WORLD
 
-from greenml.cli.compress import all_chains, sparsities
+from greenml.cli.compress import all_chains, make_plan, sparsities
 from greenml.compress import METHODS, Parent, Plan, parse_chain
 from greenml.compress.plan import refuse_parent
-from greenml.config import Config
+from greenml.config import Config, Schedule
 from greenml.errors import DataError, UsageError
 
 CONFIG = Config(model="cnn", epochs=20, lr=2e-3)
@@ -135,6 +135,36 @@ def test_what_is_int8_already_points_to_its_parent(tmp_path):
 
     assert "is int8 already" in message
     assert "b" * 12 in way_out
+
+
+def of_parent(given=None, **keys):
+    config = dataclasses.replace(CONFIG, region="DE", **keys)
+    parent = Parent(run_id="a" * 12, folder=Path("runs/aaaa"), config=config, row=ROW)
+    return make_plan(parent, given or {}, ("int8",), {})
+
+
+def test_what_a_kwh_was_said_to_emit_counts_for_the_compression_as_well_but_not_in_another_region():
+    made = of_parent(intensity=250.0)
+    assert (made.intensity.g_per_kwh, made.intensity.level, made.base.intensity) == (250.0, "fixed", 250.0)
+    moved = of_parent({"region": "SE"}, intensity=250.0)
+    assert (moved.intensity.level, moved.intensity.region_asked, moved.base.intensity) == ("country", "SE", None)
+
+
+@pytest.mark.parametrize(
+    ("keys", "name"),
+    [
+        ({"trace": "/gone/de.csv", "trace_shift": True}, "de.csv"),
+        ({"provider": "electricitymaps"}, "electricitymaps"),
+        ({"provider": "electricitymaps", "schedule": Schedule(when_green=True)}, "electricitymaps"),
+    ],
+)
+def test_a_compression_claims_no_hours_that_nobody_follows(keys, name):
+    made = of_parent(**keys)
+    assert (made.base.trace, made.base.trace_shift, made.base.provider, made.base.schedule.is_on) == (
+        None, False, None, False,
+    )  # fmt: skip
+    assert made.intensity.level == "country"
+    assert made.intensity.note.endswith(f"; the yearly factor counts here, and not {name}")
 
 
 def test_every_choice_is_kept():

@@ -506,6 +506,16 @@ def test_estimate_says_plainly_that_it_cannot_know(here):
     )
 
 
+def test_an_estimate_counts_with_the_intensity_that_it_is_given_and_follows_no_hours(here):
+    _, _, said = here("estimate", "cnn", "--dataset", "digits", "--intensity", "250")
+    assert "250 g/kWh at all times, as given with --intensity" in said
+    _, _, said = here("estimate", "cnn", "--dataset", "digits", "--region", "DE", "--trace", "de.csv")
+    assert "; the yearly factor counts here, and not de.csv" in said
+    code, _, said = here("estimate", "cnn", "--dataset", "digits", "--intensity", "250", "--trace", "de.csv")
+    assert code == 2
+    assert "both say what a kWh emits" in said
+
+
 def test_estimate_refuses_to_invent_a_past(here):
     code, printed, said = here("estimate", "cnn", "--dataset", "digits", "--record", "--epochs", "5")
 

@@ -35,7 +35,7 @@ def test_the_wheel_holds_sql_configs_and_nothing_of_the_workshop(unpacked):
             f"greenml/{name}/{file.relative_to(ROOT / name)}" for file in (ROOT / name).rglob("*") if file.is_file()
         }
         assert here <= inside
-    assert "greenml/plots/countries-110m.json" in inside
+    assert {"greenml/plots/countries-110m.json", "greenml/grid/regions.csv"} <= inside
     assert {f"greenml/report/page.{kind}" for kind in ("html", "css", "js")} <= inside
     assert not any(name.startswith(("tests", "store")) for name in inside)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import WORLD, make_end, make_epoch, make_phase, make_run, record
 
+from greenml import grid
 from greenml.recommend import Asked, advise
 from greenml.recommend.reasons import Change, Reasons, reasons
 from greenml.records import Source
@@ -297,7 +298,6 @@ def test_a_cheaper_model_is_a_change(db: Store) -> None:
 
 
 def test_another_grid_is_computed_and_not_measured(db: Store) -> None:
-    from greenml import grid
 
     india = grid.resolve("IN-TN")
     record(db, A, [0.9], [100.0], intensity=india)
@@ -309,6 +309,15 @@ def test_another_grid_is_computed_and_not_measured(db: Store) -> None:
     [cloud] = [change for what, change in found.items() if what != "grid of world average"]
     assert cloud.what.endswith(", India")
     assert cloud.ratio is not None
+
+
+def test_another_grid_is_held_against_what_counted_by_the_hour(db: Store) -> None:
+    """A run that took its joules at 100 g/kWh in a country of about 700."""
+    rows = [make_run(A, intensity=replace(grid.resolve("IN-TN"), level="trace")), make_epoch(A, 1)]
+    db.write([*rows, make_phase(A, 0, epoch=1, g_per_kwh=100.0, intensity_status="actual"), make_end(A)])
+    [world] = [change for change in why(db).changes if change.what == "grid of world average"]
+    assert world.ratio == pytest.approx(grid.resolve(None).g_per_kwh / 100)
+    assert "100 g/kWh" in world.remark
 
 
 def test_of_runs_on_two_grids_no_third_is_computed(db: Store) -> None:

@@ -9,7 +9,7 @@ import random
 import re
 import shlex
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -425,13 +425,21 @@ def test_what_ended_a_run_early_does_not_end_the_longer_one(db: Store) -> None:
     folder = db.path.parent / "runs" / ("b" * 12)
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(configs.dump(own))
-    record(db, "b" * 12, [0.5, 0.91], [1e3, 1e3], config=vars(own), command="greenml train --config x", data_hash="d2")
+    record(
+        db, "b" * 12, [0.5, 0.91], [1e3, 1e3], config=asdict(own), command="greenml train --config x", data_hash="d2"
+    )
     by_file = {one.contest[:2]: one for one in advise(db, Asked(target_accuracy=0.95))}["d2"]
     assert by_file.next_command is None  # no flag takes a budget back
     without = replace(own, time_budget=None)
     (folder / "config.yaml").write_text(configs.dump(without))
     record(
-        db, "c" * 12, [0.5, 0.92], [1e3, 1e3], config=vars(without), command="greenml train --config x", data_hash="d3"
+        db,
+        "c" * 12,
+        [0.5, 0.92],
+        [1e3, 1e3],
+        config=asdict(without),
+        command="greenml train --config x",
+        data_hash="d3",
     )
     folder.rename(folder.with_name("c" * 12))
     by_file = {one.contest[:2]: one for one in advise(db, Asked(target_accuracy=0.95))}["d3"]
@@ -632,7 +640,7 @@ def test_the_command_resolves_to_the_config_of_the_run(db: Store, changes: dict[
     """What it was called apart, and what it settles by itself where nobody asked for it."""
     asked = configs.validate({"model": "cnn", "dataset": "digits", "epochs": 3, **changes})
     given = " ".join(f"--{key.replace('_', '-')}=x" for key in changes)
-    own = {**vars(asked), "name": "mine", "tags": ["a"]}
+    own = {**asdict(asked), "name": "mine", "tags": ["a"]}
     settled = {"lr": 0.002, "image_size": 16, "augment": "crop", "device": "cpu", "num_threads": 8}
     own |= {key: value for key, value in settled.items() if key not in changes}
     record(
@@ -645,7 +653,7 @@ def test_the_command_resolves_to_the_config_of_the_run(db: Store, changes: dict[
 def test_a_config_that_flags_cannot_give_is_taken_from_the_runs_own_file(db: Store) -> None:
     own = configs.Config(model="cnn", dataset="digits", epochs=3, warmup_steps=7, augment="none", lr=0.01)
     command = "greenml train --config mine.yaml"
-    record(db, "a" * 12, [0.5, 0.9], [1e3, 1e3], config=vars(own), command=command)
+    record(db, "a" * 12, [0.5, 0.9], [1e3, 1e3], config=asdict(own), command=command)
     folder = db.path.parent / "runs" / ("a" * 12)
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(configs.dump(own))

@@ -40,7 +40,9 @@ def moody(pretrained=False, **kwargs):
     return nn.Sequential(*body, nn.Linear(64, kwargs["num_classes"]))
 
 
-def records_of(folder, *, sensor=None, interrupted=lambda: False, reason="interrupted", past=None, **changes):
+def records_of(
+    folder, *, sensor=None, interrupted=lambda: False, reason="interrupted", past=None, planner=None, **changes
+):
     config = configs.resolve({"model": "cnn", "dataset": "digits", "epochs": 3, "device": "cpu"} | changes)
     folder.mkdir(exist_ok=True)
     with Meter(sensor or ReplaySensor(), run_id="a", segment=past.segment if past else 0) as meter:
@@ -52,6 +54,7 @@ def records_of(folder, *, sensor=None, interrupted=lambda: False, reason="interr
             folder=folder,
             past=past,
             halted=lambda: reason if interrupted() else None,
+            planner=planner,
         )
 
 

@@ -161,7 +161,7 @@ def rows(books, settled, over=True):
 
 
 def test_an_epoch_is_everything_since_the_one_before_but_set_up_and_test():
-    books = Books("a" * 12, num_val=10)
+    books = Books("a" * 12, num_val=10, factor=475.0)
     books.end([Draft(1, {Name("", "accuracy"): 0.5})], last_seq=1)
     books.end([Draft(2)], last_seq=4)
     first, second = rows(books, phases("setup", "program", "program", "test", "validate", "program"))
@@ -173,7 +173,7 @@ def test_an_epoch_is_everything_since_the_one_before_but_set_up_and_test():
 
 
 def test_epochs_that_came_at_once_share_and_say_so():
-    books = Books("a" * 12, None)
+    books = Books("a" * 12, None, factor=475.0)
     books.end([Draft(2), Draft(1)], last_seq=1)
     measured = {"cpu_source": Source.MEASURED, "ram_j": 0.0, "ram_source": Source.ABSENT, "error_j": 1.0}
     first, second = rows(books, iter([make_phase("a" * 12, seq, name="program", **measured) for seq in range(2)]))
@@ -181,6 +181,18 @@ def test_epochs_that_came_at_once_share_and_say_so():
     assert (second.epoch, second.energy_j, second.energy_total_j) == (2, 90.0, 180.0)
     assert (first.source, second.error_j) == (Source.APPORTIONED, 2.0 + 180.0)
     assert second.source is Source.MEASURED, "where both end, the counter was read"
+
+
+def test_epochs_have_the_intensity_of_their_own_stretch_and_of_all_so_far():
+    """Set-up at 100, an epoch at 200 and one, in equal shares, at 400 g/kWh and where nobody knew it."""
+    books = Books("a" * 12, None, factor=475.0)
+    books.end([Draft(1)], last_seq=1)
+    books.end([Draft(2), Draft(3)], last_seq=3)
+    hours = [("setup", 100.0), ("program", 200.0), ("program", 400.0), ("program", None)]
+    told = [make_phase("a" * 12, seq, name=name, g_per_kwh=g) for seq, (name, g) in enumerate(hours)]
+    found = [(epoch.g_per_kwh, epoch.total_g_per_kwh) for epoch in rows(books, iter(told))]
+    both = (400 + 475) / 2
+    assert found == [(200.0, 150.0), (both, (300 + both) / 3), (both, (300 + 2 * both) / 4)]
 
 
 @pytest.mark.parametrize(
@@ -194,7 +206,7 @@ def test_epochs_that_came_at_once_share_and_say_so():
     ],
 )
 def test_an_epoch_is_as_uncertain_as_the_ends_of_its_stretches(names, errors, error_j):
-    books = Books("a" * 12, None)
+    books = Books("a" * 12, None, factor=475.0)
     books.end([Draft(1)], last_seq=len(names) - 1)
     told = [
         make_phase("a" * 12, seq, name=name, error_j=error)
@@ -205,7 +217,7 @@ def test_an_epoch_is_as_uncertain_as_the_ends_of_its_stretches(names, errors, er
 
 
 def test_an_unknown_part_makes_the_epoch_unknown():
-    books = Books("a" * 12, None)
+    books = Books("a" * 12, None, factor=475.0)
     books.end([Draft(1)], last_seq=0)
     books.end([Draft(2)], last_seq=1)
     lost = {"gpu_j": None, "gpu_source": Source.UNKNOWN}
@@ -216,7 +228,7 @@ def test_an_unknown_part_makes_the_epoch_unknown():
 
 
 def test_a_row_waits_for_the_figures_that_the_one_before_had(monkeypatch):
-    books, now = Books("a" * 12, None), [100.0]
+    books, now = Books("a" * 12, None, factor=475.0), [100.0]
     monkeypatch.setattr("greenml.tracking.books.time.monotonic", lambda: now[0])
     books.end([Draft(1, {Name("train", "loss"): 1.0})], last_seq=0)
     settled = phases(*["program"] * 9)

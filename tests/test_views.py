@@ -10,6 +10,7 @@ import pytest
 from conftest import (
     STARTED_AT,
     WORLD,
+    make_decision,
     make_end,
     make_epoch,
     make_metric,
@@ -353,9 +354,8 @@ def test_what_was_removed_is_in_no_view(db: Store) -> None:
     record(db, A, [0.9], [1e5])
     record(db, B, [0.9], [2e5], config={"model": "cnn", "epochs": 3, "lr": 0.01}, num_parameters=1000)
     gpus = make_phase(A, 1, cpu_j=0, ram_j=0, gpus_j=[0.0, 0.0])
-    db.write(
-        [make_resume(A), gpus, make_metric(A, 0), Artifact(run_id=A, name="a", path="a", num_bytes=1), make_end(A)]
-    )
+    artifact = Artifact(run_id=A, name="a", path="a", num_bytes=1)
+    db.write([make_resume(A), gpus, make_metric(A, 0), make_decision(A, 0), artifact, make_end(A)])
     db.write(
         [
             make_sweep(C),

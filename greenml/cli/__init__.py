@@ -16,10 +16,12 @@ from greenml.cli import (
     doctor,
     estimate,
     evaluate,
+    grid,
     importing,
     log,
     predict,
     recommend,
+    replay,
     report,
     rm,
     runs,
@@ -90,11 +92,13 @@ app.command(
 )(track.track)
 app.command("import")(importing.import_runs)
 app.command()(estimate.estimate)
+app.command(epilog=replay.EXAMPLES)(replay.replay)
 app.command()(doctor.doctor)
 for command in (rm.rm, rm.restore, share.export, share.merge, log.log):
     runs.app.command()(command)
 app.add_typer(runs.app, name="runs")
 app.add_typer(sweep.app, name="sweep")
+app.add_typer(grid.app, name="grid")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

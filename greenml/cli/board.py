@@ -32,7 +32,7 @@ from greenml.titles import titles_of
 from greenml.units import JOULES_PER_KWH, JOULES_PER_WH, format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rich.table import Table
 
@@ -149,7 +149,7 @@ def board(
             said = [*apart(rows), *about_groups(rows)]
         else:
             tables, notes = page(rows, lambda metric: columns(metric, target))
-            said = about_runs(rows)
+            said = [*about_runs(rows), *held_up(db, rows)]
         return tables, [*notes, *said, *left_out(db, rows, everything)]
 
     if json:
@@ -167,6 +167,36 @@ def board(
             console.out().print(*[""] * (i > 0), table, sep="\n")
         for note in notes:
             console.say(note)
+
+
+HELD_UP = """
+    select
+        run_id,
+        count(*) filter (what = 'wait') as waits,
+        count(*) filter (what = 'pause') as pauses,
+        arg_max(saved_share, (segment, seq)) filter (what = 'saved') as saved_share,
+        arg_max(saved_source, (segment, seq)) filter (what = 'saved') as saved_source
+    from decisions
+    where run_id in (select unnest(?))
+    group by run_id
+    having waits + pauses > 0
+    order by max(decided_at) desc
+    limit 3
+"""
+
+
+def held_up(db: Store, rows: list[Row]) -> Iterator[str]:
+    """The newest runs of the page that stood still for the sake of the grid, and what that came to."""
+    for row in db.rows(HELD_UP, [[row["run_id"] for row in rows]]):
+        done = [
+            f"{verb} {counted(row[what], 'time')}"
+            for verb, what in (("waited", "waits"), ("paused", "pauses"))
+            if row[what]
+        ]
+        share = row["saved_share"]
+        change = "" if share is None else f": {abs(share):.0%} {'less' if share >= 0 else 'more'} CO2e than at once"
+        known = "" if share is None else f" ({row['saved_source']})"
+        yield f"{row['run_id'][:8]} {' and '.join(done)} for cleaner electricity{change}{known}"
 
 
 def query_of_runs(

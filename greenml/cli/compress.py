@@ -205,8 +205,9 @@ def read_parent(store: Store, prefix: str) -> Parent:
 
 def make_plan(parent: Parent, given: Mapping[str, Any], chain: tuple[str, ...], parts: Mapping[str, Any]) -> Plan:
     """One plan out of flags. Raises UsageError."""
-    from greenml import energy, grid
+    from greenml import energy
     from greenml.energy.meters import open_sensor
+    from greenml.grid import accounting
 
     changes = {
         key: given[key]
@@ -216,9 +217,10 @@ def make_plan(parent: Parent, given: Mapping[str, Any], chain: tuple[str, ...], 
     # Devices, threads and meters are this machine's: the run may have been trained on another.
     asked: dict[str, Any] = {"num_threads": None, "device": given.get("device") or "auto", "log": []}
     asked |= {"name": None, "tags": []} | {key: configs.DEFAULTS[key] for key in OF_A_MACHINE}
-    base = configs.validate(dataclasses.asdict(parent.config) | asked | changes)
+    if changes.get("region") not in (None, parent.config.region):
+        asked["intensity"] = None  # what was given of one place says nothing of another
+    base, intensity = accounting.yearly_of(configs.validate(dataclasses.asdict(parent.config) | asked | changes))
     open_sensor(energy.Settings.of(base))  # a mistyped name is said before anything begins
-    intensity = grid.resolve(base.region, pue=base.pue)
     return plans.Plan(parent=parent, methods=chain, base=base, intensity=intensity, **parts)
 
 

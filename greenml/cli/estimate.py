@@ -56,8 +56,8 @@ def estimate(
     **flags: Any,
 ) -> None:
     """Say what a training would take on this machine; train nothing."""
-    from greenml import grid
     from greenml.cli import forecasts
+    from greenml.grid import accounting
     from greenml.store import Store, resolve_path
 
     given = {"started_at": started_at, "accuracy": accuracy}
@@ -67,8 +67,7 @@ def estimate(
         )
     began = None if started_at is None else _past(started_at)
     reached = None if accuracy is None else parse_target(accuracy)
-    asked = config = configs.resolve(train.keys(flags), flags["config"])
-    intensity = grid.resolve(asked.region, pue=asked.pue)
+    asked, intensity = accounting.yearly_of(configs.resolve(train.keys(flags), flags["config"]))
     console.say(intensity.note)
     place = Store(resolve_path(flags["store"]))
     if calibrate:

@@ -437,6 +437,8 @@ class Outlook:
         self.lack = "the store cannot be read"
         """Why there was none before the first epoch."""
         self._anchor: tuple[float, float] | None = None
+        self._waited_s = self._waited_before_s = 0.0
+        """In phases `wait`; and so much of it when `latest` was made."""
         if resumed:
             [run] = store.rows("select num_val, num_test from runs where run_id = ?", [run_id])
             self._num_val, self._num_test = run["num_val"], run["num_test"]
@@ -447,6 +449,7 @@ class Outlook:
         """Take a record of the run in, and pass it on: a Run with the forecast of before its first epoch."""
         if isinstance(record, Run | Epoch):
             self._anchor = None
+            self._waited_before_s = self._waited_s
         match record:
             case Run():
                 self._num_val, self._num_test = record.num_val or 0, record.num_test or 0
@@ -458,6 +461,8 @@ class Outlook:
                 return dataclasses.replace(record, forecast=self.latest.to_plain() if self.latest else None)
             case Phase():
                 self._ledger.add(record)
+                if record.name == "wait":
+                    self._waited_s += (record.ended_at - record.started_at).total_seconds()
             case Epoch():
                 # A part of an epoch is what a budget left of it: the test alone is still to come.
                 done = record.epoch if record.schedule_complete else self._config.epochs
@@ -470,6 +475,24 @@ class Outlook:
                     budgets=self._budgets,
                 )
         return record
+
+    def remaining(self) -> tuple[timedelta | None, float | None]:
+        """How long it will still take at most, as its interval goes, and the watts of it; None while nobody knows."""
+        made = self.latest
+        if made is None:
+            return None, None
+        # What a forecast was made of has waited; what is left has not.
+        spent_s = self._ledger.spent.seconds - (self._waited_s - self._waited_before_s)
+        left_s = max(made.duration_s.high - spent_s, 0.0)
+        watts = made.energy_j.value / made.duration_s.value if made.energy_j and made.duration_s.value else None
+        return timedelta(seconds=left_s), watts
+
+    def wanted_j(self) -> float | None:
+        """What it is still going to use; None while nobody knows."""
+        made, spent_j = self.latest, self._ledger.spent.joules
+        if made is None or made.energy_j is None or spent_j is None:
+            return None
+        return max(made.energy_j.value - spent_j, 0.0)
 
     def energy_by_now(self, record: Progress) -> Span | None:
         """The latest forecast of the energy, in the midst of an epoch: what it left to come shrinks with every step."""

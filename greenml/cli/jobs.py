@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -11,11 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from greenml import console, trackers
-from greenml.cli import afterwards, log, portrait
+from greenml.cli import afterwards, log, policing, portrait, scheduling
 from greenml.cli.forecasts import Outlook
 from greenml.cli.screen import Notes, Screen
 from greenml.errors import GreenMLError, MeterError
-from greenml.records import Artifact, Notice, Phase, Progress, Resume, Run, RunEnd
+from greenml.records import Artifact, Decision, Notice, Phase, Progress, Resume, Run, RunEnd
 from greenml.units import JOULES_PER_KWH, format_energy
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from greenml.config import Config
     from greenml.energy import Meter
+    from greenml.grid.planner import Clock
+    from greenml.grid.watch import Watch
     from greenml.records import Intensity, Record, Stored
     from greenml.run import Past
     from greenml.store import Store
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     Halted = Callable[[], str | None]
 
 INTERRUPTED = 130
+PAUSED = 75
 
 WRITE_EVERY_S = 1.0
 
@@ -44,32 +48,45 @@ class Job:
     config: Config
     intensity: Intensity
     past: Past | None = None
-    """Of a run that is taken up again."""
+    """Of a run that is taken up again, ..."""
+    past_g_per_kwh: float | None = None
+    """... with the mean intensity of what it has taken; None where that is the factor of `intensity`."""
+    clock: Clock | None = None
+    """By which waiting goes; None: the world's."""
 
 
 def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool, goes_on: bool = False) -> None:
     """Train, leave the run's files in its claimed `folder`, print what it came to; as JSON only where nothing `goes_on`
     with the run, whose array would be a second one.
 
-    Raises what ended the run, SystemExit(130) where that was an interruption, and StoreError where rows still wait.
+    Raises PolicyError where it may not begin, what ended the run, SystemExit(130) where that was an interruption, and
+    StoreError where rows still wait.
     """
     outlook = Outlook(store, job.config, job.intensity, job.run_id, resumed=job.past is not None)
-    screen = Screen(folder, job.config.epochs, job.intensity, outlook, quiet=quiet)
+    numbers, segment = itertools.count(), job.past.segment if job.past else 0
+    watch = _watch(job, store, numbers)
+    grams_of = watch.grams if watch else None
+    screen = Screen(folder, job.config.epochs, job.intensity, outlook, quiet=quiet, grams_of=grams_of)
     before = log.stored(store, job.run_id) if job.past and job.config.log else []
     with trackers.Following(
         job.config.log, lambda text, matters: screen.note(text, always=matters), before
     ) as following:
         with screen:
-            status, error = _train(job, store, folder, screen, outlook, following, quiet=quiet)
+            status, error = _train(job, store, folder, screen, outlook, following, watch, numbers, quiet=quiet)
             if waiting := store.unstored():
                 following.show(trackers.Ending(run_id=job.run_id, status=status, ended_at=None, summary=None, files=[]))
                 if error:
                     screen.note(f"{waiting}\n{waiting.hint}", always=True)
                 raise error or waiting
+            if status == "done":
+                _tell_what_it_saved(job, store, segment, numbers, screen)
             known = leave_behind(store, job.run_id, folder, screen)
             following.show(log.ending(known, folder))
             if status == "interrupted":
                 screen.note(f"to go on from here: greenml train --resume {job.run_id[:8]}", always=True)
+            if status == "paused":
+                screen.note(scheduling.leave_wakes(store, job.run_id, folder), always=True)
+                raise SystemExit(PAUSED)
         if error:
             raise error
         if json and not goes_on:
@@ -85,22 +102,65 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool, 
         raise SystemExit(INTERRUPTED)
 
 
+def _tell_what_it_saved(job: Job, store: Store, segment: int, numbers: Iterator[int], screen: Screen) -> None:
+    try:
+        saved = scheduling.what_it_saved(job, store, segment, numbers)
+    except GreenMLError as error:  # a trace that is gone: what was trained is none the less
+        screen.note(f"what standing still has saved is not known: {error}")
+        return
+    if saved:
+        screen.show(saved)
+        store.write([saved])
+
+
+def _watch(job: Job, store: Store, numbers: Iterator[int]) -> Watch | None:
+    """Who tells its phases what the grid emitted meanwhile; None where one factor counts."""
+    from greenml.cli import watching
+    from greenml.run import EPOCH_PHASES
+
+    taken = {job.run_id: (job.past.known_j, job.past_g_per_kwh)} if job.past else {}
+    return watching.watch_of(job.config, job.intensity, store, epoch_phases=EPOCH_PHASES, taken=taken, numbers=numbers)
+
+
 def _train(
-    job: Job, store: Store, folder: Path, screen: Screen, outlook: Outlook, following: Following, *, quiet: bool
+    job: Job,
+    store: Store,
+    folder: Path,
+    screen: Screen,
+    outlook: Outlook,
+    following: Following,
+    watch: Watch | None,
+    numbers: Iterator[int],
+    *,
+    quiet: bool,
 ) -> tuple[str, GreenMLError | None]:
     """Run it, storing and showing every record; the status it ended with, and the error of a run that failed."""
     from greenml import run
 
+    segment = job.past.segment if job.past else 0
+    planner = scheduling.planner_of(job, store, outlook, segment, numbers)
+    if planner and planner.policy:
+        policing.admit(planner, store)
+
     def life(meter: Meter, halted: Halted) -> Iterator[Record]:
         records = run.train(
-            job.config, meter, job.intensity, run_id=job.run_id, folder=folder, past=job.past, halted=halted
+            job.config,
+            meter,
+            job.intensity,
+            run_id=job.run_id,
+            folder=folder,
+            past=job.past,
+            halted=halted,
+            planner=planner,
+            grams_of=watch.grams if watch else None,
         )
-        for record in map(outlook.hear, records):
+        for record in map(outlook.hear, watch.fill(records) if watch else records):
             following.show(record)
             yield record
 
-    segment = job.past.segment if job.past else 0
     screen.note(f"run {job.run_id} · {job.intensity.note}")
+    if planner and planner.policy:
+        screen.note(policing.in_words(planner.policy))
     return under_meter(life, job.run_id, job.config, store, screen, segment=segment, quiet=quiet)
 
 
@@ -131,7 +191,9 @@ def under_meter(
                 notes.show(record)
                 if not isinstance(record, Progress | Notice):
                     pending.append(record)
-                weighty = isinstance(record, Run | Resume | RunEnd) or (isinstance(record, Phase) and record.seq == 0)
+                weighty = isinstance(record, Run | Resume | RunEnd | Decision) or (
+                    isinstance(record, Phase) and record.seq == 0
+                )
                 # An epoch of digits takes 0.2 s and a write 30 ms: rows of short epochs travel together.
                 if pending and (weighty or time.monotonic() - written >= WRITE_EVERY_S):
                     store.write(pending)
@@ -140,7 +202,7 @@ def under_meter(
                     notes.note(f"not obeyed: {meter.unused_tdp}", always=True)
                 if weighty:
                     begun()
-                    status = record.status if isinstance(record, RunEnd) else "running"
+                    status = record.status if isinstance(record, RunEnd) else status or "running"
         except GreenMLError as error:
             if not status:  # before there was a run to speak of
                 raise

@@ -51,6 +51,20 @@ NumThreadsOption = Annotated[
     int | None, flag("--num-threads", metavar="N", help="CPU threads.", default="as PyTorch takes")
 ]
 DeviceOption = Annotated[str | None, flag("--device", metavar="NAME", help="auto, cpu, cuda or mps.")]
+IntensityOption = Annotated[
+    float | None, flag("--intensity", metavar="G", help="So many g CO2e per kWh, at all times.", default="the region's")
+]
+TraceOption = Annotated[
+    str | None, flag("--trace", metavar="FILE", help="CSV start,g_per_kwh: the intensity by the hour.", default="none")
+]
+TraceShiftOption = Annotated[
+    bool | None,
+    typer.Option("--trace-shift", help="Replay the trace at any time, by the hour of its week.", show_default=False),
+]
+ProviderOption = Annotated[
+    str | None,
+    flag("--provider", metavar="NAME", help="Who is asked for it by the hour: neso, electricitymaps.", default="none"),
+]
 PueOption = Annotated[
     float | None, flag("--pue", metavar="X", help="Power usage effectiveness of the site: multiplies CO2.")
 ]

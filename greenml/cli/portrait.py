@@ -29,18 +29,27 @@ if TYPE_CHECKING:
 COMPONENTS = ("cpu", "gpu", "ram")
 PHASES = """
     select
-        run_id,
-        name,
+        phases.run_id,
+        phases.name,
         count(*) as num_phases,
-        sum(epoch_us(ended_at) - epoch_us(started_at)) / 1e6 as duration_s,
+        sum(epoch_us(phases.ended_at) - epoch_us(phases.started_at)) / 1e6 as duration_s,
         -- sum() skips nulls, and a sum over a gap is not a total.
         if(count(*) = count(joules), sum(joules), null) as total_j,
-        max(source) as worst_source
+        max(source) as worst_source,
+        -- The intensity that counted, weighted by joules; what is equal all the way comes back to the last bit.
+        case
+            when min(coalesce(g_per_kwh, intensity_g_per_kwh)) = max(coalesce(g_per_kwh, intensity_g_per_kwh))
+                then min(coalesce(g_per_kwh, intensity_g_per_kwh))
+            else sum(joules * coalesce(g_per_kwh, intensity_g_per_kwh)) / nullif(sum(joules), 0)
+        end as mean_g_per_kwh
     from phases
-    where run_id in (select unnest(?))
-    group by run_id, name
+    join runs using (run_id)
+    where phases.run_id in (select unnest(?))
+    group by phases.run_id, phases.name
     order by min((segment, seq))
 """
+BY_THE_HOUR = ("trace", "live")
+"""Levels of runs whose phases have intensities of their own."""
 GPUS = """
     select
         run_id,
@@ -97,6 +106,15 @@ METRIC_COLUMNS = [
     Column("last", lambda row: figure(row["last_value"])),
     Column("best", lambda row: figure(row["best_value"])),
 ]
+DECISION_COLUMNS = [
+    Column("decided", lambda row: local(row["decided_at"]), right=False),
+    Column("what", lambda row: row["what"], right=False),
+    Column("g/kWh", lambda row: figure(row["g_per_kwh"]) if row["g_per_kwh"] is not None else ""),
+    Column("known", lambda row: row["intensity_status"] or "", right=False, wide=True),
+    Column("until", lambda row: local(row["until_at"]) if row["until_at"] else "", right=False, wide=True),
+    Column("saved", lambda row: saved(row), right=False),
+    Column("why", lambda row: row["why"], right=False, shrinks=True),
+]
 PHASE_COLUMNS = [
     Column("phase", lambda row: row["name"], right=False),
     Column("phases", lambda row: str(row["num_phases"])),
@@ -130,6 +148,7 @@ def everything_of(db: Store, run_ids: Sequence[str]) -> list[Row]:
     epochs = of_each(f"select * exclude (run_key) from epochs {chosen} order by epoch")
     phases = of_each(PHASES)
     figures = of_each(METRICS)
+    decisions = of_each(f"select * exclude (run_key) from decisions {chosen} order by segment, seq")
     artifacts = of_each(f"from artifacts {chosen} order by name")
     # Asked for only where there is one: a store without sweeps is told of as fast as before.
     searches = any(stored[run_id][0]["kind"] in ("sweep", "trial") for run_id in run_ids)
@@ -149,6 +168,7 @@ def everything_of(db: Store, run_ids: Sequence[str]) -> list[Row]:
             "gpus": gpus[run_id],
             "phases": phases[run_id],
             "figures": figures[run_id],
+            "decisions": decisions[run_id],
             "artifacts": artifacts[run_id],
             "sweep": next(iter(sweeps.get(run_id, [])), None),
             "trials": trials.get(run_id, []),
@@ -191,6 +211,9 @@ def draw(run: Row) -> None:
         console.out().print(console.table(METRIC_COLUMNS, run["figures"]))
     if run["phases"]:
         console.out().print(console.table(PHASE_COLUMNS, run["phases"]))
+    if run["decisions"]:
+        console.out().print()
+        console.out().print(console.table(DECISION_COLUMNS, run["decisions"]))
     for file in run["artifacts"]:
         line = console.clean(f"{file['path']}  {file['num_bytes']:,} bytes")
         console.out().print(Text(line), soft_wrap=True)
@@ -210,7 +233,8 @@ def draw(run: Row) -> None:
 def epoch_columns(run: Row) -> list[Column]:
     """What the table of epochs shows: of a program that was only watched, what it said."""
     learned = {
-        "train_loss": Column("train loss", lambda row: figure(row["train_loss"])),
+        # A row of 80 characters has no room for it beside the intensities.
+        "train_loss": Column("train loss", lambda row: figure(row["train_loss"]), wide=is_by_the_hour(run)),
         "train_accuracy": Column("train %", lambda row: percentage(row["train_accuracy"])),
         "val_loss": Column("val. loss", lambda row: figure(row["val_loss"])),
         "val_accuracy": Column("val. %", lambda row: percentage(row["val_accuracy"])),
@@ -223,8 +247,23 @@ def epoch_columns(run: Row) -> list[Column]:
         *(column for key, column in learned.items() if any(row[key] is not None for row in run["epoch_rows"])),
         Column("energy", lambda row: marked(row["energy_j"], row["energy_source"])),
         Column("so far", lambda row: marked(row["energy_total_j"], row["source"])),
+        *([Column("g/kWh", lambda row: figure(row["intensity_g_per_kwh"]))] if is_by_the_hour(run) else []),
         Column("time", lambda row: format_duration(row["duration_s"])),
     ]
+
+
+def is_by_the_hour(run: Row) -> bool:
+    """Whether its epochs have intensities of their own."""
+    return any(row["g_per_kwh"] is not None for row in run["epoch_rows"])
+
+
+def saved(decision: Row) -> str:
+    """What a decision saved, or was to save, and on what that rests: never a figure alone."""
+    if decision["saved_g"] is None and decision["saved_share"] is None:
+        return ""
+    grams = [] if decision["saved_g"] is None else [format_mass(decision["saved_g"])]
+    share = [] if decision["saved_share"] is None else [f"{100 * decision['saved_share']:.0f} %"]
+    return f"{', '.join(grams + share)} {decision['saved_source'] or ''}".rstrip()
 
 
 def headline(run: Row) -> list[tuple[str, str]]:
@@ -255,10 +294,17 @@ def headline(run: Row) -> list[tuple[str, str]]:
 
 def emitted(run: Row) -> str:
     """Grams, and how they come of the energy."""
-    own = f"energy x PUE {run['pue']:g} x {run['intensity_g_per_kwh']:.3g} g/kWh"
+    hours = f", the mean of its hours ({run['intensity_status']})" if run["intensity_level"] in BY_THE_HOUR else ""
+    own = f"energy x PUE {run['pue']:g} x {run['intensity_g_per_kwh']:.3g} g/kWh{hours}"
     if run["kind"] == "compress":
         return f"{format_mass(run['co2_g'])}: its own {own}, and what its parents emitted where they were trained"
     return f"{format_mass(run['co2_g'])}: {own}"
+
+
+def factor(run: Row) -> str:
+    """Who says what a kWh emits, and what of: a cloud, a country, ..."""
+    is_of_place = run["intensity_level"] not in (*BY_THE_HOUR, "fixed")
+    return f"{run['intensity_source']}, for the {run['intensity_level']}" if is_of_place else run["intensity_source"]
 
 
 def part(run: Row, name: str) -> str:
@@ -313,7 +359,7 @@ def describe(run: Row) -> list[tuple[str, str]]:
         ("memory", memory(run)),
         ("forecast", forecast_in_words(run) if run["forecast"] else ""),
         ("meter", metered(run["meter"])),
-        ("factor", f"{run['intensity_source']}, for the {run['intensity_level']}"),
+        ("factor", factor(run)),
         *ledger.facts(run["break_even"], run["inference"], ledger.PER_DAY),
         ("hindsight", hindsight(optimal) if optimal else ""),
         ("hardware", in_words(run["hardware"])),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from greenml import console, units
+from greenml.cli import beststart
 from greenml.cli.board import energy, parse_target
 from greenml.cli.options import EVERYTHING, FIRST_RUN, LIMIT, DatasetOption, JsonOption, StoreOption, flag
 from greenml.console import UNKNOWN, Column, figure, percentage
@@ -97,7 +98,7 @@ def recommend(
     elif low_carbon:
         list_leaders(advice, low_carbon, limit or LIMIT)
     else:
-        show(advice)
+        show(db, advice)
         if why:
             explain(db, advice)
 
@@ -132,13 +133,13 @@ def say_that_nothing_is_there(db: Store, dataset: str | None) -> None:
     console.say(FIRST_RUN)
 
 
-def show(advice: list[Advice]) -> None:
+def show(db: Store, advice: list[Advice]) -> None:
     """A block a contest: the answer on stdout, what is said about it on stderr."""
     looked_at = [one for one in advice if not one.was_left_out]
     for i, one in enumerate(looked_at):
         if i:
             print()
-        show_one(one, several=len(looked_at) > 1)
+        show_one(db, one, several=len(looked_at) > 1)
     if rest := [one.title for one in advice if one.was_left_out]:
         named = ", ".join(rest[:5]) + (f" and {len(rest) - 5} more" if len(rest) > 5 else "")
         console.say(f"not looked at, as they are older: {named}; --dataset asks for them")
@@ -157,10 +158,12 @@ def explain(db: Store, advice: list[Advice]) -> None:
         explaining.show(reasons(db, one))
 
 
-def show_one(advice: Advice, *, several: bool) -> None:
+def show_one(db: Store, advice: Advice, *, several: bool) -> None:
     if several:
         tell(f"{advice.title}:")
     (tell if advice.is_answer else console.say)(advice.sentence)
+    if start := beststart.sentence(db, advice):
+        tell(start)
     if advice.command:
         print(f"\n  {console.clean(advice.command)}")
     if advice.runners_up:

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from greenml.store import Store
 
 
-def repeat(store: Store, seeds: Iterable[int], *, json: bool, quiet: bool = False) -> None:
-    """Train once a seed; a repeat that does not end well ends the series, with its exit code.
+def repeat(store: Store, seeds: Iterable[int], *, json: bool, quiet: bool = False, deadline: str | None = None) -> None:
+    """Train once a seed, all by the same `deadline`; a repeat that does not end well ends the series, with its exit
+    code.
 
     A process each: the first run of a process also loads the libraries, and would cost more than the others.
     """
@@ -31,7 +32,8 @@ def repeat(store: Store, seeds: Iterable[int], *, json: bool, quiet: bool = Fals
     series = os.environ | {SERIES: new_run_id()}
     for seed in seeds:
         console.say(f"seed {seed}:")
-        own = [name, "--json", "--seed", str(seed), *without(rest, ("--repeats", "--seed"))]
+        own = [name, "--json", "--seed", str(seed), *without(rest, ("--repeats", "--seed", "--deadline"))]
+        own += ["--deadline", deadline] if deadline else []
         code, printed = watched([sys.executable, "-m", "greenml", *own], series)
         run_ids += [run["run_id"] for run in codec.loads(printed or "[]")]
         if code:

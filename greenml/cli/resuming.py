@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from greenml import config as configs
 from greenml import trackers
+from greenml.cli import scheduling
 from greenml.cli.jobs import Job
 from greenml.errors import UsageError
+from greenml.grid.series import now
 from greenml.records import Source
-from greenml.run import Past, budget_rule, limits, stop_rule
+from greenml.run import Past, budget_rule, grams_by, limits, stop_rule
 from greenml.store import intensity_of
 from greenml.units import format_duration
 
@@ -29,12 +32,21 @@ LIVES = """
 """The next life; one that was killed before its first phase counts."""
 
 
+WAITED = """
+    select coalesce(sum(epoch_us(ended_at) - epoch_us(started_at)), 0) / 1e6 as waited_s
+    from phases
+    where run_id = ? and name = 'wait'
+"""
+
+
 def refuse(given: Mapping[str, Any], others: Sequence[str]) -> None:
-    """Raise UsageError where more is given than rules that stop: the weights so far came about otherwise."""
-    names = [f"--{key.replace('_', '-')}" for key in given if key not in configs.STOP_RULES]
+    """Raise UsageError where more is given than rules that stop a run or hold it up: the weights so far came about
+    otherwise."""
+    names = [f"--{key.replace('_', '-')}" for key in given if key not in (*configs.STOP_RULES, "schedule")]
     names = [{"--model": "a model", "--tags": "--tag", "--model-args": "--model-arg"}.get(name, name) for name in names]
     if wrong := [*names, *others]:
-        rules = ", ".join(f"--{key.replace('_', '-')}" for key in configs.STOP_RULES)
+        names = [*configs.STOP_RULES, *scheduling.FLAGS]
+        rules = ", ".join(f"--{name.replace('_', '-')}" for name in names)
         raise UsageError(
             f"--resume goes on with a run as it was begun, and {wrong[0]} would change it",
             hint=f"leave it out, or start a new run; what may change: {rules}",
@@ -50,14 +62,20 @@ def take_up(store: Store, run_id: str, changes: dict[str, Any]) -> Job:
         raise UsageError(
             f"run {run_id} has diverged, and would do so again", hint="start a new one with a smaller --lr"
         )
-    config = configs.validate({key: run["config"][key] for key in configs.KEYS if key in run["config"]} | changes)
+    stored = {key: run["config"][key] for key in configs.KEYS if key in run["config"]}
+    schedule = (stored.get("schedule") or {}) | changes.get("schedule", {})
+    config = scheduling.located(configs.validate(stored | changes | {"schedule": schedule}))
+    # A deadline that has passed stays: nothing is waited for then.
+    if config.schedule.deadline is None or "deadline" in changes.get("schedule", {}):
+        config = scheduling.settled(config, now())
     trackers.check(config.log)
     accuracies = {
         row["epoch"]: row["val_accuracy"]
         for row in store.rows("from epochs where run_id = ? and schedule_complete order by epoch", [run_id])
     }
     past = _past(store, run, frozenset(accuracies))
-    job = Job(run_id=run_id, config=config, intensity=intensity_of(run), past=past)
+    [spent] = store.rows("select g_per_kwh from run_totals where run_id = ?", [run_id])
+    job = Job(run_id=run_id, config=config, intensity=intensity_of(run), past=past, past_g_per_kwh=spent["g_per_kwh"])
     if run["status"] == "done":
         _refuse_what_is_done(job, past, list(accuracies.values()))
     return job
@@ -67,13 +85,14 @@ def _past(store: Store, run: Mapping[str, Any], epochs: frozenset[int]) -> Past:
     of_run = [run["run_id"]]
     [lives] = store.rows(LIVES, of_run)
     [totals] = store.rows("from run_totals where run_id = ?", of_run)
+    [waits] = store.rows(WAITED, of_run)
     return Past(
         segment=lives["next"],
         data_hash=run["data_hash"],
         split_hash=run["split_hash"],
         versions=run["versions"],
         epochs=epochs,
-        duration_s=totals["duration_s"],
+        duration_s=totals["duration_s"] - waits["waited_s"],
         known_j=totals["known_j"],
         cpu_j=totals["cpu_j"],
         gpu_j=totals["gpu_j"],
@@ -84,9 +103,12 @@ def _past(store: Store, run: Mapping[str, Any], epochs: frozenset[int]) -> Past:
 
 def _refuse_what_is_done(job: Job, past: Past, accuracies: Sequence[float]) -> None:
     """A run that ended by its rules goes on only where these have changed."""
+    intensity = job.intensity
+    if job.past_g_per_kwh is not None:
+        intensity = dataclasses.replace(intensity, g_per_kwh=job.past_g_per_kwh)
     rule = (
         stop_rule(job.config, accuracies)
-        or budget_rule(limits(job.config), job.intensity, past.duration_s, past.known_j)
+        or budget_rule(limits(job.config), grams_by(intensity), past.duration_s, past.known_j)
         or ("epochs" if len(accuracies) >= job.config.epochs else None)
     )
     if rule:

@@ -6,12 +6,12 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from greenml import console, environment
-from greenml.cli import forecasts
-from greenml.records import Epoch, Notice, Progress, Resume, Run
+from greenml.cli import forecasts, scheduling
+from greenml.records import Decision, Epoch, Notice, Progress, Resume, Run
 from greenml.units import co2_g, format_duration, format_mass
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from greenml.cli.forecasts import Outlook
@@ -76,8 +76,19 @@ class Notes:
 class Screen(Notes):
     """What a training says while it lives."""
 
-    def __init__(self, folder: Path, num_epochs: int, intensity: Intensity, outlook: Outlook, *, quiet: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        num_epochs: int,
+        intensity: Intensity,
+        outlook: Outlook,
+        *,
+        quiet: bool,
+        grams_of: Callable[[float], float] | None = None,
+    ) -> None:
+        """`grams_of` says what all joules so far have come to; without it, the factor of `intensity` does."""
         super().__init__(folder, quiet=quiet)
+        self._grams_of = grams_of or (lambda joules: co2_g(joules, intensity.g_per_kwh, intensity.pue))
         self._num_epochs, self._intensity, self._outlook = num_epochs, intensity, outlook
         self._epochs: list[Epoch] = []
         self._first: tuple[float, float] | None = None
@@ -95,6 +106,8 @@ class Screen(Notes):
                 self._has_begun = True
                 done = f" after step {record.step}" if record.step else ""
                 self.note(f"goes on in epoch {record.epoch} of {record.epochs_asked}{done}")
+            case Decision():
+                self.note(scheduling.in_words(record), always=True)
             case Progress() if self._bar:
                 self.move(record, self._title(record), self._facts(record))
             case Epoch():
@@ -109,12 +122,14 @@ class Screen(Notes):
         return f"epoch {record.epoch}/{self._num_epochs}" + f" {record.what}" * (record.what != "training")
 
     def _facts(self, record: Progress) -> str:
+        if record.what == "waiting":
+            return f"{format_duration(record.done)} of {format_duration(record.total)}"
         if record.epoch is None:
             return f"{record.done:,} of {record.total:,}"
         val = [f"val {console.percentage(self._epochs[-1].val_accuracy)} %"] if self._epochs else []
         watts = [] if record.watts is None else [f"{record.watts:.0f} W"]
         spent = [] if record.energy_j is None else [self._spent(record.energy_j, self._outlook.energy_by_now(record))]
-        grams = [] if record.energy_j is None else [format_mass(self._grams(record.energy_j))]
+        grams = [] if record.energy_j is None else [format_mass(self._grams_of(record.energy_j))]
         left_s = self._left_s(record.epoch - 1 + record.done / record.total) if record.what == "training" else None
         left = [] if left_s is None else [f"{format_duration(left_s)} left"]
         room = console.err().width - len(self._title(record)) - BAR_WIDTH
@@ -150,13 +165,11 @@ class Screen(Notes):
         made = self._outlook.latest
         spent = "energy unknown" if joules is None else self._spent(joules, made.energy_j if made else None)
         watts = [] if epoch.energy_j is None else [f"{epoch.energy_j / epoch.duration_s:.0f} W"]
-        grams = [] if joules is None else [format_mass(self._grams(joules))]
+        g_per_kwh = self._intensity.g_per_kwh if epoch.total_g_per_kwh is None else epoch.total_g_per_kwh
+        grams = [] if joules is None else [format_mass(co2_g(joules, g_per_kwh, self._intensity.pue))]
         partly = [] if epoch.schedule_complete else ["(a part of it)"]
         time_s = [f"{format_duration(epoch.duration_s):>7}"]
         return fitting([([head], 0), (time_s, 1), (watts, 3), ([spent], 0), (grams, 2), (partly, 0)], LINE_WIDTH)
-
-    def _grams(self, joules: float | None) -> float | None:
-        return None if joules is None else co2_g(joules, self._intensity.g_per_kwh, self._intensity.pue)
 
 
 def fitting(parts: Sequence[tuple[Sequence[str], int]], width: int) -> str:

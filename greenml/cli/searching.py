@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from greenml import console
 from greenml.cli import portrait, searchpast, searchresult
+from greenml.cli.gate import Opened
 from greenml.cli.jobs import INTERRUPTED, WRITE_EVERY_S, until_interrupted
 from greenml.cli.searchscreen import SearchScreen
 from greenml.errors import TrainingError, UsageError
@@ -34,6 +36,10 @@ class Quest:
     workers: int | None = None
     """Trials at a time; None: one, or one a GPU, or as many as the cluster has."""
     cluster: str | None = None
+    opened: Opened = field(default_factory=Opened)
+    """What it was held up by before it began, and who may hold its trials back."""
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+    """Counts its decisions."""
     look_around: Callable[[Plan, str], Plan] = lambda plan, _: plan
     """Completes the plan by what data and store say, given whose energy a trial counts (`machine`, `process`). It
     happens under the meter, as a part of the search."""
@@ -70,11 +76,18 @@ def carry_out(quest: Quest, store: Store, *, quiet: bool, json: bool) -> None:
 
 def _search(quest: Quest, store: Store, *, quiet: bool) -> tuple[RunEnd, Plan]:
     """Run it, storing and showing every record; how it ended."""
+    from greenml.cli import watching
+    from greenml.run import EPOCH_PHASES
     from greenml.sweep import crew, search
 
     plan, past = quest.plan, quest.past
     device = None if plan.base.device == "auto" else plan.base.device
     books = _Books(store)
+    taken = past.taken if past else {}
+    watch = watching.watch_of(
+        plan.base, plan.intensity, store, epoch_phases=EPOCH_PHASES, taken=taken, numbers=quest.numbers
+    )
+    grams_of = watch.grams if watch else None
     with (
         until_interrupted(quiet=quiet) as (interrupted, begun),
         crew.open_seats(quest.workers, device=device, cluster=quest.cluster) as seats,
@@ -92,13 +105,19 @@ def _search(quest: Quest, store: Store, *, quiet: bool) -> tuple[RunEnd, Plan]:
             meter.wait_until_ready()
             meter.require()
         end: RunEnd | None = None
-        with SearchScreen(plan, quiet=quiet, past=past) as screen:
+        with SearchScreen(plan, quiet=quiet, past=past, grams_of=grams_of) as screen:
             screen.note(f"search {plan.run_id} · {plan.intensity.note}")
-            for record in search.Search(plan, seats, meter, past=past, interrupted=interrupted).go():
+            planner = quest.opened.planner if quest.opened.planner and quest.opened.planner.policy else None
+            life = search.Search(
+                plan, seats, meter, past=past, interrupted=interrupted, grams_of=grams_of, planner=planner
+            ).go()
+            for record in watch.fill(life) if watch else life:
                 books.keep(record)
                 screen.show(record)
                 if isinstance(record, Study):
                     begun()
+                    for decision in quest.opened.decisions:
+                        books.keep(decision)
                 if isinstance(record, RunEnd) and record.run_id == plan.run_id:
                     end = record
                 if isinstance(record, Run) and record.kind == "sweep":

@@ -68,6 +68,13 @@ DURATION = """
     select coalesce(sum(epoch_us(ended_at) - epoch_us(started_at)), 0) / 1e6 as duration_s from ended
 """
 """Of all lives of a search, from their first moment to the last that was metered in them."""
+TAKEN = """
+    select run_rows.run_id, totals.known_j, totals.g_per_kwh
+    from totals
+    join run_rows using (run_key)
+    where run_id = $1 or run_id in (select run_id from trial_attempts where sweep_id = $1)
+"""
+"""What a search and every attempt at its trials took; removed ones are among them."""
 
 
 # Earlier runs
@@ -230,11 +237,13 @@ def past(db: Store, run_id: str, intensity: Intensity, num_epochs: int) -> Past:
         "select number, count(*) as times from trial_attempts where sweep_id = ? and status = 'crashed' group by all",
         [run_id],
     )
+    taken = db.rows(TAKEN, [run_id])
     return Past(
         segment=lives["next"],
         trials=trials(db, run_id, intensity, num_epochs),
         duration_s=lasted["duration_s"],
         joules=joules_of_kwh(spent["known_kwh"]),
+        taken={row["run_id"]: (row["known_j"], row["g_per_kwh"]) for row in taken},
         deaths={row["number"]: row["times"] for row in died},
     )
 

@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from greenml import console
+from greenml.cli import scheduling
 from greenml.cli.portrait import one_line
 from greenml.cli.searchresult import config_in_words
 from greenml.console import counted, percentage
-from greenml.records import SIGNS, Epoch, Notice, Phase, Progress, Run, RunEnd, Source, Trial
+from greenml.records import SIGNS, Decision, Epoch, Notice, Phase, Progress, Run, RunEnd, Source, Trial
 from greenml.sweep.front import Point, front
 from greenml.units import co2_g, format_duration, format_energy, format_mass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from greenml.records import Intensity, Record
     from greenml.sweep.search import Files, Past, Plan
@@ -39,8 +40,17 @@ class _Curve:
 class SearchScreen:
     """A live picture on a terminal, above it a line for each trial that has ended; elsewhere the lines alone."""
 
-    def __init__(self, plan: Plan, *, quiet: bool, past: Past | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        quiet: bool,
+        past: Past | None = None,
+        grams_of: Callable[[float], float] | None = None,
+    ) -> None:
+        """`grams_of` says what all joules so far have come to; without it, the factor of the plan does."""
         self._plan, self._quiet = plan, quiet
+        self._grams_of = grams_of or self._grams
         # Where there is a constraint, what just keeps it counts.
         self._floor = max(plan.floor, (plan.space.min_accuracy or 0.0) - 1e-12)
         self._curves: dict[str, _Curve] = {}
@@ -77,6 +87,8 @@ class SearchScreen:
         match record:
             case Notice():
                 self.note(record.text, always=True)
+            case Decision():
+                self.note(scheduling.in_words(record), always=True)
             case Run() if record.kind == "trial":
                 self._curves[record.run_id] = _Curve(record)
                 self._now = f"{record.model} in {record.precision}"
@@ -148,6 +160,7 @@ class SearchScreen:
         return f"{where}: epoch {progress.epoch}/{curve.run.epochs_asked}, {progress.what} {share:.0%}"
 
     def _grams(self, joules: float) -> float:
+        """By one factor: none of several trials is better for its hour."""
         intensity: Intensity = self._plan.intensity
         return co2_g(joules, intensity.g_per_kwh, intensity.pue)
 
@@ -167,7 +180,7 @@ class SearchScreen:
         head.add_row(
             f"{self._num_ended}/{self._plan.num_trials} trials",
             ProgressBar(total=self._plan.num_trials, completed=self._num_ended),
-            f"{SIGNS.get(self._source, '')}{format_energy(self._joules)}, {format_mass(self._grams(self._joules))}"
+            f"{SIGNS.get(self._source, '')}{format_energy(self._joules)}, {format_mass(self._grams_of(self._joules))}"
             + (f", {format_duration(left)} left" if (left := self.left_s()) else ""),
         )
         width = min(PLOT_WIDTH, max(console.err().width - 12, 10))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +17,10 @@ from greenml import console
 from greenml.cli.options import (
     DataDirOption,
     DeviceOption,
+    IntensityOption,
     JsonOption,
     MeterOption,
+    ProviderOption,
     PueOption,
     QuietOption,
     RequireMeterOption,
@@ -23,11 +28,24 @@ from greenml.cli.options import (
     StoreOption,
     TagsOption,
     TdpOption,
+    TraceOption,
+    TraceShiftOption,
     TrainedOnOption,
     ValFractionOption,
     flag,
     region_flag,
     scope_flag,
+)
+from greenml.cli.policing import PolicyOption
+from greenml.cli.scheduling import (
+    CheckIntervalOption,
+    DeadlineOption,
+    DurationOption,
+    ExitOnPauseOption,
+    MaxIntensityOption,
+    MaxWaitOption,
+    StaysOnOption,
+    WhenGreenOption,
 )
 from greenml.console import counted
 from greenml.errors import StoreError, UsageError, nearest
@@ -125,12 +143,25 @@ def sweep(
     ] = None,
     device: DeviceOption = None,
     region: Annotated[str | None, region_flag(default="world average")] = None,
+    intensity: IntensityOption = None,
+    trace: TraceOption = None,
+    trace_shift: TraceShiftOption = None,
+    provider: ProviderOption = None,
     pue: PueOption = None,
     meter: MeterOption = None,
     scope: Annotated[str | None, scope_flag(whose="each trial")] = None,
     tdp: TdpOption = None,
     sampling_interval: SamplingIntervalOption = None,
     require_meter: RequireMeterOption = None,
+    when_green: WhenGreenOption = None,
+    duration: DurationOption = None,
+    deadline: DeadlineOption = None,
+    max_intensity: MaxIntensityOption = None,
+    max_wait: MaxWaitOption = None,
+    check_interval: CheckIntervalOption = None,
+    exit_on_pause: ExitOnPauseOption = None,
+    stays_on: StaysOnOption = None,
+    policy: PolicyOption = None,
     seed: Annotated[int | None, flag("--seed", metavar="N", help="Of the draws, and of every trial.")] = None,
     name: Annotated[str | None, flag("--name", metavar="TEXT", help="What you call this search.")] = None,
     tag: TagsOption = None,
@@ -156,7 +187,7 @@ def sweep(
     given = {key: flags[key] for key in configs.KEYS if key in flags and key not in (*BUDGETS, "early_stop")}
     given = {key: value for key, value in given.items() if value is not None}
     budgets = {key: flags[key] for key in BUDGETS if flags[key] is not None}
-    from greenml.cli import searching, searchpast
+    from greenml.cli import gate, searching, searchpast
     from greenml.store import Store, resolve_path
 
     db = Store(resolve_path(store))
@@ -171,7 +202,12 @@ def sweep(
         row = searchpast.study(db, resume)
         with db.claim(row["run_id"]):
             plan, past = _taken_up(db, searchpast.study(db, row["run_id"]), asked)
-            quest = searching.Quest(plan=plan, past=past, workers=workers, cluster=cluster)
+            left_s = plan.limits.get("time_budget", math.inf) - past.duration_s
+            how = _how(plan, left_s, segment=past.segment)
+            opened = gate.pass_through("sweep", flags, plan.base, plan.intensity, db, **how)
+            quest = searching.Quest(
+                plan=plan, past=past, workers=workers, cluster=cluster, opened=opened, numbers=how["numbers"]
+            )
             searching.carry_out(quest, db, quiet=quiet, json=json)
         return
     plan = _planned(db, asked)
@@ -180,14 +216,24 @@ def sweep(
         _show(_looked_around(db, plan, scope), workers, cluster, json=json)
         return
     db.check()
+    how = _how(plan, plan.limits.get("time_budget", math.inf))
+    opened = gate.pass_through("sweep", flags, plan.base, plan.intensity, db, **how)
     quest = searching.Quest(
         plan=plan,
+        opened=opened,
+        numbers=how["numbers"],
         workers=workers,
         cluster=cluster,
         look_around=lambda plan, scope: _looked_around(db, plan, scope),
     )
     with db.claim(plan.run_id):
         searching.carry_out(quest, db, quiet=quiet, json=json)
+
+
+def _how(plan: Plan, left_s: float, *, segment: int = 0) -> dict[str, Any]:
+    """How the gate asks for a search: where it has a time budget, that is how long it takes."""
+    duration = None if math.isinf(left_s) else timedelta(seconds=max(left_s, 0.0))
+    return {"run_id": plan.run_id, "segment": segment, "duration": duration, "numbers": itertools.count()}
 
 
 def _is_typed(context: typer.Context, name: str) -> bool:
@@ -253,13 +299,16 @@ def _planned(db: Store, asked: _Asked) -> Plan:
             "several trials at a time would each count the whole machine", hint="--scope process gives each its share"
         )
     base = configs.validate({"model": space.models[0], **asked.given})
-    from greenml import energy, grid
+    from greenml import energy
     from greenml.energy import survey
     from greenml.energy.meters import open_sensor
+    from greenml.grid import accounting
+    from greenml.grid.series import now
     from greenml.sweep.search import Plan
 
     open_sensor(energy.Settings.of(base))  # a mistyped name is said before anything begins
-    intensity = grid.resolve(base.region, pue=base.pue)
+    intensity = accounting.intensity_of(base)
+    accounting.series_of(base, now())
     _refuse_unknown_models(space)
     return Plan(
         run_id=new_run_id(),
@@ -308,7 +357,7 @@ def _taken_up(db: Store, row: Row, asked: _Asked) -> tuple[Plan, Past]:
             f"search {row['run_id']} is done: {counted(len(own), 'trial')}",
             hint="--trials with a larger number goes on",
         )
-    if spent := budget_rule(plan.limits, intensity, past.duration_s, past.joules):
+    if spent := budget_rule(plan.limits, lambda _: past.grams(intensity), past.duration_s, past.joules):
         raise UsageError(f"search {row['run_id']} has spent its {spent}", hint=f"a larger --{spent} goes on")
     return plan, past
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,19 +10,35 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from greenml import console
-from greenml.cli import afterwards, portrait
+from greenml.cli import afterwards, portrait, watching
 from greenml.cli.options import (
+    IntensityOption,
     MeterOption,
+    ProviderOption,
     PueOption,
     RequireMeterOption,
     SamplingIntervalOption,
     StoreOption,
     TdpOption,
+    TraceOption,
+    TraceShiftOption,
     flag,
     region_flag,
     scope_flag,
 )
+from greenml.cli.policing import PolicyOption
+from greenml.cli.scheduling import (
+    CheckIntervalOption,
+    DeadlineOption,
+    DurationOption,
+    ExitOnPauseOption,
+    MaxIntensityOption,
+    MaxWaitOption,
+    StaysOnOption,
+    WhenGreenOption,
+)
 from greenml.errors import GreenMLError, UsageError
+from greenml.records import new_run_id
 
 if TYPE_CHECKING:
     from greenml.store import Store
@@ -94,12 +111,25 @@ def track(
         typer.Option("--like", metavar="RUN", help="Say that data and split are those of RUN, to be ranked beside it."),
     ] = None,
     region: Annotated[str | None, region_flag(default="$GREENML_REGION, or the world average")] = None,
+    intensity: IntensityOption = None,
+    trace: TraceOption = None,
+    trace_shift: TraceShiftOption = None,
+    provider: ProviderOption = None,
     pue: PueOption = None,
     meter: MeterOption = None,
     scope: Annotated[str | None, scope_flag(whose="the command")] = None,
     tdp: TdpOption = None,
     sampling_interval: SamplingIntervalOption = None,
     require_meter: RequireMeterOption = None,
+    when_green: WhenGreenOption = None,
+    duration: DurationOption = None,
+    deadline: DeadlineOption = None,
+    max_intensity: MaxIntensityOption = None,
+    max_wait: MaxWaitOption = None,
+    check_interval: CheckIntervalOption = None,
+    exit_on_pause: ExitOnPauseOption = None,
+    stays_on: StaysOnOption = None,
+    policy: PolicyOption = None,
     interval: Annotated[
         str, typer.Option("--interval", metavar="TIME", help="A row at least so often: 1s to 8s.")
     ] = "8s",
@@ -111,6 +141,7 @@ def track(
 ) -> None:
     """Run any program under the meter, with what it says of itself."""
     from greenml import environment
+    from greenml.cli import gate
     from greenml.energy import UNKNOWN_DEVICE
     from greenml.store import Store, resolve_path
     from greenml.tracking import command as commands
@@ -121,9 +152,18 @@ def track(
     commands.refuse_missing(command)
     interval_s = _seconds(interval)
     place = Store(resolve_path(store))
+    given = locals()
+    about = subject.resolve(given, place, default_model=commands.named(command))
+    run_id, numbers = new_run_id(), itertools.count()
+    opened = gate.pass_through(
+        "track", given, about.asked, about.intensity, place, run_id=run_id, numbers=numbers, tail=command
+    )
     tracker = Tracker(
-        subject.resolve(locals(), place, default_model=commands.named(command)),
+        about,
         place,
+        run_id=run_id,
+        decisions=opened.decisions,
+        watch=watching.watch_of(about.asked, about.intensity, place, numbers=numbers),
         command=environment.command(),
         versions=environment.versions(of=("greenml", "codecarbon")),  # what the program runs on is not ours to know
         config={

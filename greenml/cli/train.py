@@ -9,12 +9,15 @@ import typer
 
 from greenml import config as configs
 from greenml import console
+from greenml.cli import scheduling
 from greenml.cli.options import (
     DataDirOption,
     DeviceOption,
+    IntensityOption,
     JsonOption,
     MeterOption,
     NumThreadsOption,
+    ProviderOption,
     PueOption,
     QuietOption,
     RequireMeterOption,
@@ -22,11 +25,26 @@ from greenml.cli.options import (
     StoreOption,
     TagsOption,
     TdpOption,
+    TraceOption,
+    TraceShiftOption,
     TrainedOnOption,
     ValFractionOption,
     flag,
     region_flag,
     scope_flag,
+)
+from greenml.cli.policing import PolicyOption
+from greenml.cli.scheduling import (
+    CheckIntervalOption,
+    DeadlineOption,
+    ExitOnPauseOption,
+    MaxIntensityOption,
+    MaxWaitOption,
+    PauseAboveOption,
+    PrefetchOption,
+    ResumeBelowOption,
+    StaysOnOption,
+    WhenGreenOption,
 )
 from greenml.errors import UsageError
 from greenml.records import new_run_id
@@ -97,12 +115,27 @@ def train(
     num_threads: NumThreadsOption = None,
     device: DeviceOption = None,
     region: Annotated[str | None, region_flag(default="world average")] = None,
+    intensity: IntensityOption = None,
+    trace: TraceOption = None,
+    trace_shift: TraceShiftOption = None,
+    provider: ProviderOption = None,
     pue: PueOption = None,
     meter: MeterOption = None,
     scope: Annotated[str | None, scope_flag(whose="this training")] = None,
     tdp: TdpOption = None,
     sampling_interval: SamplingIntervalOption = None,
     require_meter: RequireMeterOption = None,
+    when_green: WhenGreenOption = None,
+    deadline: DeadlineOption = None,
+    max_intensity: MaxIntensityOption = None,
+    max_wait: MaxWaitOption = None,
+    check_interval: CheckIntervalOption = None,
+    pause_above: PauseAboveOption = None,
+    resume_below: ResumeBelowOption = None,
+    exit_on_pause: ExitOnPauseOption = None,
+    stays_on: StaysOnOption = None,
+    prefetch: PrefetchOption = None,
+    policy: PolicyOption = None,
     log: Annotated[
         list[str] | None, typer.Option("--log", metavar="NAME", help="mlflow or wandb, beside the store. Repeatable.")
     ] = None,
@@ -113,7 +146,7 @@ def train(
     resume: Annotated[
         str | None,
         typer.Option(
-            "--resume", metavar="RUN", help="Go on from a run's last checkpoint; takes rules that stop, and --store."
+            "--resume", metavar="RUN", help="Go on from a run's last checkpoint; takes what stops it or holds it up."
         ),
     ] = None,
     then: Annotated[
@@ -152,23 +185,28 @@ def train(
         with place.claim(run_id) as folder:
             jobs.carry_out(resuming.take_up(place, run_id, given), place, folder, quiet=quiet, json=json)
         return
-    asked = configs.resolve(flags, config)
-    from greenml import energy, grid, trackers
+    from greenml import energy, trackers
     from greenml.energy.meters import open_sensor
+    from greenml.grid import accounting
+    from greenml.grid.series import now
 
+    asked = scheduling.settled(configs.resolve(flags, config), now())
+    scheduling.refuse_leaving(asked.schedule, repeats=repeats, then=then)
     trackers.check(asked.log)
     open_sensor(energy.Settings.of(asked))  # a mistyped name is said before anything begins
-    intensity = grid.resolve(asked.region, pue=asked.pue)
+    factor = accounting.intensity_of(asked)
+    accounting.series_of(asked, now())
     if dry_run:
-        _show_plan(asked, intensity, place, json=json)
+        _show_plan(asked, factor, place, json=json)
         if repeats > 1:
             console.say(f"the same under {repeats} seeds, from {asked.seed} on")
         return
     place.check()
     if repeats > 1:
-        repeating.repeat(place, range(asked.seed, asked.seed + repeats), json=json, quiet=quiet)
+        seeds = range(asked.seed, asked.seed + repeats)
+        repeating.repeat(place, seeds, json=json, quiet=quiet, deadline=asked.schedule.deadline)
         return
-    job = jobs.Job(run_id=new_run_id(), config=asked, intensity=intensity)
+    job = jobs.Job(run_id=new_run_id(), config=asked, intensity=factor)
     with place.claim(job.run_id) as folder:
         jobs.carry_out(job, place, folder, quiet=quiet, json=json, goes_on=chain is not None)
     if chain:
@@ -182,6 +220,7 @@ def keys(given: Mapping[str, Any]) -> dict[str, Any]:
         "model_args": _pairs(given["model_arg"]),
         "log": given["log"] or None,
         "tags": given["tag"] or None,
+        "schedule": scheduling.keys(given),
     }
 
 

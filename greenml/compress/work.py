@@ -13,8 +13,8 @@ from torch import nn
 from greenml.learn import models, precision
 from greenml.learn.flops import flops_per_sample
 from greenml.learn.loop import Distillation, Learner
-from greenml.run.life import epoch_of
 from greenml.run.pace import follow
+from greenml.run.stretch import epoch_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

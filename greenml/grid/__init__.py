@@ -14,9 +14,20 @@ from greenml.grid.factors import Country
 from greenml.grid.factors import of_countries as countries
 from greenml.grid.factors import of_world as world
 from greenml.grid.regions import known_regions
+from greenml.grid.whereabouts import Whereabouts, locate, site_of
 from greenml.records import Intensity
 
-__all__ = ["Country", "cloud_near", "countries", "known_regions", "resolve", "world"]
+__all__ = [
+    "Country",
+    "Whereabouts",
+    "cloud_near",
+    "countries",
+    "known_regions",
+    "locate",
+    "resolve",
+    "site_of",
+    "world",
+]
 
 
 def resolve(region: str | None, *, pue: float = 1.0) -> Intensity:
@@ -69,6 +80,10 @@ def _lack(place: regions.Place, factor: factors.Factor) -> str:
     """What was asked for and is not there: "no state factor; "."""
     if place.cloud and factor.level != "cloud":
         return f"no {clouds.NAMES[place.cloud.partition(':')[0]]} factor; "
+    if place.electricity_maps:
+        return "no zone factor; "
+    if place.gb_region or place.gb_postcode:
+        return "no regional factor; "
     if place.subdivision and factor.level == "country":
         return f"no {iso.subdivision(place.subdivision).type.lower()} factor; "
     return ""

@@ -1,22 +1,33 @@
 """What a kWh emits at a place: the annual averages that CodeCarbon ships, and nothing from the network.
 
-CodeCarbon computes every figure. It turns a region that it does not know into the average of the country or of the
-world without a word, so each function here first looks into the table, and answers None where the place is not in it.
+Read from CodeCarbon's tables without CodeCarbon, which brings pandas and takes 2 s of CPU to open. Each figure is the
+one that it computes itself (tests/test_grid.py), but a region that is not in a table is None here, and not the average
+of another.
 """
 
 from __future__ import annotations
 
+import csv
+import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from pathlib import PurePosixPath
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from greenml.grid import iso
-from greenml.units import GRAMS_PER_KG
+from greenml.units import GRAMS_PER_LB, KWH_PER_MWH
 
 if TYPE_CHECKING:
     from greenml.grid.regions import Place
+
+COUNTRIES = "global_energy_mix.json"
+USA = "2023/usa_emissions.json"
+CANADA = "2023/canada_energy_mix.json"
+CHINA = "2023/china_provincial_emissions.json"
+FOSSIL_G_PER_KWH = {"coal": 995.725971, "petroleum": 816.6885263, "naturalGas": 743.8415916}
+"""As in `codecarbon.core.emissions`; all other sources count as zero there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +61,18 @@ class Country:
     source: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mix:
+    """What a country's electricity was made from, as shares of a year's."""
+
+    solar_share: float
+    """0 to 1."""
+    other_low_carbon_share: float
+    """Nuclear, hydro, wind, biofuels and what else burns nothing fossil, without the sun."""
+    year: int
+    source: str
+
+
 def nearest_to(place: Place) -> Factor:
     """The factor that covers the least around `place`."""
     return of_cloud(place) or of_zone(place) or of_subdivision(place) or of_country(place) or of_world()
@@ -60,15 +83,12 @@ def of_cloud(place: Place) -> Factor | None:
     provider, _, region = (place.cloud or "").partition(":")
     if provider != "gcp" or region not in gcp():
         return None
-    from codecarbon.core.units import Energy
-    from codecarbon.external.geography import CloudMetadata
-
     row = gcp()[region]
-    kg = _emissions().get_cloud_emissions(Energy(1.0), CloudMetadata(provider, row["region"]))
+    country = country_name(place.country)
     return Factor(
-        g_per_kwh=_grams(kg),
+        g_per_kwh=float(row["impact"]),
         level="cloud",
-        region=f"{row['city']}, {country_name(place.country)}",
+        region=country if row["city"] == country else f"{row['city']}, {country}",
         year=None,
         source=_source(f"Google Cloud, {row['source']}"),
         remark="Google Cloud, year not stated",
@@ -79,9 +99,9 @@ def of_zone(place: Place) -> Factor | None:
     """A Nordic bidding zone."""
     if place.zone is None:
         return None
-    zone, metadata = zones()[place.zone], _data().get_nordic_country_energy_mix_data()["metadata"]
+    zone, metadata = zones()[place.zone], _table("nordic_emissions.json")["metadata"]
     return Factor(
-        g_per_kwh=_private(place.country, place.zone),
+        g_per_kwh=float(zone["emission_factor"]),
         level="zone",
         region=f"bidding zone {place.zone}, {country_name(place.country)}",
         year=zone["year"],
@@ -98,12 +118,12 @@ def of_subdivision(place: Place) -> Factor | None:
 
 
 def _us_state(code: str) -> Factor | None:
-    table, name = _data().get_country_emissions_data("usa"), str(iso.subdivision(code).name)
+    table, name = _table(USA), str(iso.subdivision(code).name)
     if name.lower() not in table:
         return None
     published = table["_source"]
     return Factor(
-        g_per_kwh=_private("USA", name.lower()),
+        g_per_kwh=_rounded(table[name.lower()]["emissions"] * GRAMS_PER_LB / KWH_PER_MWH),  # lb/MWh
         level="subdivision",
         region=f"{name}, {country_name('USA')}",
         year=published["year"],
@@ -113,28 +133,28 @@ def _us_state(code: str) -> Factor | None:
 
 
 def _canadian_province(code: str) -> Factor | None:
-    table, name = _data().get_country_energy_mix_data("can"), str(iso.subdivision(code).name)
+    table, name = _table(CANADA), str(iso.subdivision(code).name)
     if name.lower() not in table:
         return None
-    # The file names neither publisher nor year, but it lies in a folder that is called after one.
-    folder = PurePosixPath(_data().config["can_energy_mix_data_path"]).parent
+    mix = table[name.lower()]
     return Factor(
-        g_per_kwh=_private("CAN", name.lower()),
+        g_per_kwh=_rounded(sum(mix[fuel] / mix["total"] * grams for fuel, grams in FOSSIL_G_PER_KWH.items())),
         level="subdivision",
         region=f"{name}, {country_name('CAN')}",
-        year=int(folder.name),
+        # The file names neither publisher nor year, but it lies in a folder that is called after one.
+        year=int(PurePosixPath(CANADA).parent.name),
         source=_source("mix of sources, publisher not stated; coal, petroleum and gas count, all others as zero"),
         remark="fossil part of the mix",
     )
 
 
 def _chinese_province(code: str) -> Factor | None:
-    table = _data().get_china_provincial_emissions_data()
+    table = _table(CHINA)
     if code not in table["data"]:
         return None
     entry = table["data"][code]
     return Factor(
-        g_per_kwh=_private("CHN", entry["names"][0]),
+        g_per_kwh=float(entry["emission_factor"]),
         level="subdivision",
         region=f"{entry['description']}, {country_name('CHN')}",
         year=entry["year"],
@@ -149,10 +169,10 @@ def of_country(place: Place) -> Factor | None:
 
 
 def _of_code(country: str) -> Factor | None:
-    row = _data().get_global_energy_mix_data().get(country)
+    row = _table(COUNTRIES).get(country)
     if row is None:
         return None
-    g_per_kwh = _private(country)
+    g_per_kwh = float(row["carbon_intensity"])
     return Factor(
         g_per_kwh=g_per_kwh,
         level="country",
@@ -164,9 +184,23 @@ def _of_code(country: str) -> Factor | None:
     )
 
 
+def mix_of(country: str) -> Mix | None:
+    """ISO 3166-1 alpha-3 -> what its electricity was made from; None where the table does not have it."""
+    row = _table(COUNTRIES).get(country)
+    if row is None or not row["total_TWh"]:
+        return None
+    solar, low_carbon, total = row["solar_TWh"], row["low_carbon_TWh"], row["total_TWh"]
+    return Mix(
+        solar_share=solar / total,
+        other_low_carbon_share=(low_carbon - solar) / total,
+        year=row["year"],
+        source=_source("Our World in Data (Ember), electricity by source"),
+    )
+
+
 def of_countries() -> list[Country]:
     """Every country of ISO 3166-1 that the table has a factor of, by name."""
-    entries = {code: iso.country(code) for code in _data().get_global_energy_mix_data()}
+    entries = {code: iso.country(code) for code in _table(COUNTRIES)}
     found = [
         Country(
             alpha3=code,
@@ -184,7 +218,7 @@ def of_countries() -> list[Country]:
 
 def of_world() -> Factor:
     """The average of the world, for places unknown or not in the tables."""
-    per_source = _data().get_carbon_intensity_per_source_data()
+    per_source = _table("carbon_intensity_per_source.json")
     return Factor(
         g_per_kwh=float(per_source["world_average"]),
         level="world",
@@ -196,7 +230,7 @@ def of_world() -> Factor:
 
 def country_name(country: str) -> str:
     """ISO 3166-1 alpha-3 -> the everyday English name."""
-    if row := _data().get_global_energy_mix_data().get(country):
+    if row := _table(COUNTRIES).get(country):
         return str(row["country_name"])
     entry = iso.country(country)
     return str(getattr(entry, "common_name", entry.name))
@@ -204,31 +238,22 @@ def country_name(country: str) -> str:
 
 def zones() -> dict[str, Any]:
     """The Nordic bidding zones and what the table says of each."""
-    zones: dict[str, Any] = _data().get_nordic_country_energy_mix_data()["data"]
+    zones: dict[str, Any] = _table("nordic_emissions.json")["data"]
     return zones
 
 
 @cache
 def gcp() -> dict[str, Any]:
     """The regions of Google Cloud and their rows in the table."""
-    table = _data().get_cloud_emissions_data()
-    rows = {row["region"]: row for row in table[table["provider"] == "gcp"].to_dict("records")}
+    with (_folder() / "cloud" / "impact.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = {row["region"]: row for row in csv.DictReader(file) if row["provider"] == "gcp"}
     # CodeCarbon 3.3 misspells Doha's.
     return {region.replace("cenrtal", "central"): row for region, row in rows.items()} | rows
 
 
-def _private(country: str, region: str | None = None) -> float:
-    """g per kWh of a country, or of its region under the name that CodeCarbon's tables have."""
-    from codecarbon.core.units import Energy
-    from codecarbon.external.geography import GeoMetadata
-
-    geo = GeoMetadata(country_iso_code=country, region=region)
-    return _grams(_emissions().get_private_infra_emissions(Energy(1.0), geo))
-
-
-def _grams(kg: float) -> float:
-    """Kilograms -> grams, without the noise in the last bits of there and back."""
-    return round(kg * GRAMS_PER_KG, 9)
+def _rounded(g_per_kwh: float) -> float:
+    """Without the noise in the last bits of a product."""
+    return round(g_per_kwh, 9)
 
 
 @cache
@@ -237,16 +262,14 @@ def _source(publisher: str) -> str:
 
 
 @cache
-def _data() -> Any:
-    import codecarbon.input
-
-    source: Any = codecarbon.input.DataSource  # it has no annotations
-    return source()
+def _table(name: str) -> Any:
+    return json.loads((_folder() / "private_infra" / name).read_text(encoding="utf-8"))
 
 
 @cache
-def _emissions() -> Any:
-    """CodeCarbon's arithmetic, without a token: nothing in it can reach the network or its configuration."""
-    from codecarbon.core.emissions import Emissions
-
-    return Emissions(_data())
+def _folder() -> Path:
+    """Where CodeCarbon's tables lie; it is found, not imported."""
+    package = find_spec("codecarbon")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("CodeCarbon, whose tables greenml reads, is not installed")
+    return Path(package.origin).parent / "data"

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from greenml.errors import DataError
-from greenml.files import whole
+from greenml.files import cache_folder, whole
 from greenml.learn.data import Images, Loading, digest
 from greenml.learn.locks import held
 from greenml.pictures import picture, size_of
@@ -23,6 +21,7 @@ from greenml.records import Notice, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -61,13 +60,6 @@ class Encoded:
     channels: int = 3
     """1 keeps grey images grey."""
     augment: Augment = "crop-flip"
-
-
-def cache_folder() -> Path:
-    """`GREENML_CACHE`, or the system's place for caches."""
-    from platformdirs import user_cache_path
-
-    return Path(os.environ.get("GREENML_CACHE") or user_cache_path("greenml"))
 
 
 def decode(root: Path, encoded: Encoded, image_size: int | None) -> Loading:

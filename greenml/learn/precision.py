@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -114,3 +115,12 @@ def synchronize(device: torch.device) -> None:
                 torch.cuda.synchronize(index)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+def release(device: torch.device) -> None:
+    """Give back what memory of the device is no longer used."""
+    gc.collect()  # models and optimizers refer to themselves
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

@@ -50,14 +50,24 @@ class Setup:
     config: Config
     """Resolved: nothing is `auto` or None that has a value."""
     device: torch.device
+    data: Data
     learner: Learner
-    train: Part
-    val: Part
-    test: Part
     facts: dict[str, Any]
     """The fields of `records.Run` that data and model decide."""
     description: dict[str, Any]
     """What `model.pt` says beside the weights."""
+
+    @property
+    def train(self) -> Part:
+        return self.data.train
+
+    @property
+    def val(self) -> Part:
+        return self.data.val
+
+    @property
+    def test(self) -> Part:
+        return self.data.test
 
 
 def read(config: Config, device: torch.device) -> Generator[Progress | Notice, None, Data]:
@@ -103,9 +113,12 @@ def read(config: Config, device: torch.device) -> Generator[Progress | Notice, N
     )
 
 
-def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice, None, Setup]:
-    """Read the data, build the model, choose the precision. Raises UsageError and DataError."""
-    found = yield from read(config, device)
+def prepare(
+    config: Config, device: torch.device, data: Data | None = None
+) -> Generator[Progress | Notice, None, Setup]:
+    """Read the data, unless they were read before, build the model, choose the precision. Raises UsageError and
+    DataError."""
+    found = data or (yield from read(config, device))
     shape = {"num_classes": len(found.classes), "in_chans": found.in_chans, "image_size": found.image_size}
     torch.manual_seed(config.seed)
     model, stem = models.create(config.model, model_args=config.model_args, **shape)
@@ -133,10 +146,8 @@ def prepare(config: Config, device: torch.device) -> Generator[Progress | Notice
     return Setup(
         config=resolved,
         device=device,
+        data=found,
         learner=Learner(model, resolved, choice.precision, device),
-        train=found.train,
-        val=found.val,
-        test=found.test,
         facts={
             **found.facts,
             "model": resolved.model,

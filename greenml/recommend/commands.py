@@ -30,8 +30,8 @@ WITHOUT_FLAG = ("augment", "split_seed", "warmup_steps", "ema_decay")
 SETTLED = ("augment", "image_size", "lr", "weight_decay", "device", "num_threads")
 """What a training settles by itself, and would settle so again; also on another machine, in its own way."""
 FIRST = ("model", "dataset", "epochs")
-NOT_AGAIN = ("name", "tags")
-"""What a run was called is not what the next one is called."""
+NOT_AGAIN = ("name", "tags", "schedule")
+"""What a run was called, and until when it had to be done, is not so of the next one."""
 
 
 def again(db: Store, row: Row, **changes: Any) -> str | None:

@@ -61,9 +61,19 @@ HINDSIGHT = """
     having count(*) > 0
 """
 GRIDS = """
-    select distinct region_asked, region_used, intensity_g_per_kwh
+    select
+        runs.region_asked,
+        runs.region_used,
+        -- What counted. What is equal all the way comes back to the last bit: no sum is as exact.
+        case
+            when min(run_totals.intensity_g_per_kwh) = max(run_totals.intensity_g_per_kwh)
+                then min(run_totals.intensity_g_per_kwh)
+            else sum(total_j * run_totals.intensity_g_per_kwh) / nullif(sum(total_j), 0)
+        end as mean_g_per_kwh
     from runs
+    join run_totals using (run_id)
     where run_id in (select unnest(?))
+    group by runs.region_asked, runs.region_used
 """
 UNFINISHED = """
     select count(*) as num_runs, sum(kwh(known_j)) as known_kwh, max(worst_source) as source
@@ -293,14 +303,14 @@ def _at_most(spent: Spent, best: Row | None) -> Iterator[Change]:
 
 
 def _elsewhere(db: Store, best: Row) -> Iterator[Change]:
-    """The same joules on another grid, by the annual averages that a region would get."""
+    """The same joules on another grid, by the annual averages that a region would get, against what counted here."""
     from greenml import grid
 
     grids = db.rows(GRIDS, [best["run_ids"]])
-    if len(grids) != 1 or not grids[0]["intensity_g_per_kwh"]:
+    if len(grids) != 1 or not grids[0]["mean_g_per_kwh"]:
         return
     [here] = grids
-    own = f"{here['region_used']}, {figure(here['intensity_g_per_kwh'])} g/kWh"
+    own = f"{here['region_used']}, {figure(here['mean_g_per_kwh'])} g/kWh"
     for place, remark in (
         (grid.cloud_near(here["region_asked"]), "the cloud region of this country that emits least, at an equal PUE"),
         (grid.resolve(None), "for scale, at an equal PUE"),
@@ -311,7 +321,7 @@ def _elsewhere(db: Store, best: Row) -> Iterator[Change]:
             what=f"grid of {place.region_used}",
             basis="computed",
             of="CO2e",
-            ratio=place.g_per_kwh / here["intensity_g_per_kwh"],
+            ratio=place.g_per_kwh / here["mean_g_per_kwh"],
             effort="operations",
             remark=f"{remark}: {_factor(place)} for the same joules, instead of {own}",
         )

@@ -194,7 +194,8 @@ def spent(run: Row) -> str:
         amount = "" if kwh is None or source == "absent" else f"{format_energy(kwh * JOULES_PER_KWH)}, "
         parts.append((name.upper(), f"{amount}{source or UNKNOWN}{f': {method}' if method else ''}"))
     factors = f"{figure(run['intensity_g_per_kwh'])} g/kWh x PUE {run['pue']:g}"
-    factor = f"{run['intensity_source']}, for the {run['intensity_level']}"
+    is_of_place = run["intensity_level"] not in ("fixed", "trace", "live")
+    factor = run["intensity_source"] + (f", for the {run['intensity_level']}" if is_of_place else "")
     return facts(
         [
             ("energy", energy(run)),
@@ -266,7 +267,7 @@ def inference(run: Row) -> str:
     if tested is None or tested["total_j"] is None or not run["test_count"]:
         return UNKNOWN
     joules = tested["total_j"] / run["test_count"]
-    grams = joules / JOULES_PER_KWH * run["pue"] * run["intensity_g_per_kwh"]
+    grams = joules / JOULES_PER_KWH * run["pue"] * tested["mean_g_per_kwh"]
     sign = mark(tested["worst_source"])
     return (
         f"{sign}{format_micro(grams)} ({sign}{figure(joules)} J), the test divided by its {run['test_count']:,} samples"

@@ -214,6 +214,7 @@ COMPRESS_PHASES = f"""
     group by run_id, name
     order by run_id, min((segment, seq))
 """
+DECISIONS = f"select * exclude (run_key) from decisions where {rows.OF_THESE} order by decided_at, run_id, segment, seq"
 SWEEPS = f"from sweeps where {rows.OF_SWEEPS} order by started_at desc, run_id"
 POINTS = f"select * exclude (params) from sweep_points where {rows.OF_TRIALS} order by sweep_id, number, epoch"
 
@@ -240,6 +241,8 @@ class Content:
     """Of every swap: after how many trainings it has paid for all runs of its contest, also those not shown here."""
     factors: list[Row]
     """One row per grid intensity that grams were reckoned with."""
+    decisions: list[Row]
+    """For the sake of the grid, in their order."""
     meters: list[Row]
     """One row per component and way of knowing its energy."""
     totals: Row
@@ -293,6 +296,7 @@ def gather(db: Store, run_ids: Sequence[str], *, num_left_out: int = 0) -> Conte
         savings=view("savings"),
         break_even=rows.break_even(db, run_ids),
         factors=db.rows(FACTORS, ids),
+        decisions=db.rows(DECISIONS, ids),
         meters=db.rows(METERS, ids),
         totals=rows.totals(db, run_ids),
         sweeps=sweeps,

@@ -46,7 +46,7 @@ def document(
         section(
             "Method",
             bullets(f"**{term}**: {text}" for term, text in METHOD),
-            *map(bare, [tables.factors(content), tables.meters(content)]),
+            *map(bare, [tables.factors(content), tables.decisions(content), tables.meters(content)]),
         ),
         section("Limits", bullets(LIMITS)),
     ]

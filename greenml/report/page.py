@@ -76,6 +76,7 @@ def page(content: Content, advice: Sequence[Advice], *, written_at: datetime) ->
         compression_sentences=compression.sentences(content),
         compression_notes=compression.notes(content) if content.compressed else [],
         factors=tables.factors(content),
+        decisions=tables.decisions(content),
         meters=tables.meters(content),
         unranked=Counter(row["unranked"] for row in content.runs if row["unranked"]),
         machines=distinct(content.runs, "hardware"),

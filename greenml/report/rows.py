@@ -76,6 +76,9 @@ VIEWS = {
 """One query a view, on the run ids bound first."""
 OF_SEARCHES = {"sweeps", "trials", "sweep_front", "sweep_progress", "sweep_importance"}
 """Views that are empty without a sweep."""
+OF_DECISIONS = {
+    "decisions": f"select * exclude (run_key) from decisions where {OF_THESE} order by run_id, segment, seq",
+}
 OF_COMPRESSION = {
     "inference": f"select * exclude (run_key) from inference where {OF_THESE} order by run_id, batch_size, name",
     "break_even": f"select * exclude (run_key) from break_even where {OF_THESE} order by run_id, batch_size, baseline",
@@ -125,10 +128,11 @@ class View:
 
 
 def views(db: Store, run_ids: Sequence[str]) -> Iterator[View]:
-    """Every view that is handed over, with all its rows of these runs; those about sweeps where there is one, and those
-    about compression where there is a compressed model."""
+    """Every view that is handed over, with all its rows of these runs; those about sweeps where there is one, those
+    about compression where there is a compressed model, and that of decisions where there is one."""
     has_sweeps = bool(db.rows(f"select 1 as one from sweeps where {OF_SWEEPS} limit 1", [list(run_ids)]))
-    queries = VIEWS | (OF_COMPRESSION if has_compressed(db, run_ids) else {})
+    decided = db.rows(f"select 1 as one from decisions where {OF_THESE} limit 1", [list(run_ids)])
+    queries = VIEWS | (OF_COMPRESSION if has_compressed(db, run_ids) else {}) | (OF_DECISIONS if decided else {})
     for name, sql in queries.items():
         if name in OF_SEARCHES and not has_sweeps:
             continue

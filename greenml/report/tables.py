@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenml.console import FRONT, SOURCES, SPREAD, UNKNOWN, figure, local, percentage
 from greenml.titles import by_contest, titles_of
-from greenml.units import ENERGY, MASS, format_duration, kwh, unit_of
+from greenml.units import ENERGY, MASS, format_duration, format_mass, kwh, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -522,6 +522,27 @@ def factors(content: Content) -> Table | None:
         words("source", "intensity_source"),
     ]
     return draw("factors", "factors", "Grid factors", columns, content.factors)
+
+
+def decisions(content: Content) -> Table | None:
+    """What runs did for the sake of the grid, and what that saved, measured against what."""
+    rows = content.decisions
+    if not rows:
+        return None
+    columns = [
+        Column("decided", "decided_at", lambda row: local(row["decided_at"]), is_number=False, first="ascending"),
+        Column("run", "run_id", lambda row: row["run_id"][:8], is_number=False, first="ascending"),
+        words("what", "what"),
+        Column("g/kWh", "g_per_kwh", lambda row: UNKNOWN if row["g_per_kwh"] is None else figure(row["g_per_kwh"])),
+        words("known", "intensity_status"),
+        Column("saved", "saved_g", lambda row: UNKNOWN if row["saved_g"] is None else format_mass(row["saved_g"])),
+        Column("of it all", "saved_share", lambda row: in_percent(row["saved_share"])),
+        words("by", "saved_source"),
+        words("against", "against"),
+        words("why", "why"),
+    ]
+    notes = ["what was foretold or modelled was never measured: such savings are expectations"]
+    return draw("decisions", "decisions", "Decisions for the grid", columns, rows, notes=notes)
 
 
 def meters(content: Content) -> Table | None:

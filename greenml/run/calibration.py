@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from greenml.errors import GreenMLError
 from greenml.run.books import Books
-from greenml.run.life import begin, end_of, epoch_of
+from greenml.run.life import begin, end_of
+from greenml.run.stretch import epoch_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

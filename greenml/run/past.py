@@ -11,7 +11,7 @@ from greenml.errors import DataError
 from greenml.records import Epoch, Notice, Source, from_json, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from greenml.learn.setup import Setup
@@ -35,6 +35,7 @@ class Past:
     epochs: frozenset[int]
     """Those that are stored."""
     duration_s: float
+    """Without what it waited for the grid."""
     known_j: float
     cpu_j: float | None
     gpu_j: float | None
@@ -71,18 +72,19 @@ class Checkpoint:
         artifact.write(self._path, content)
         self._saved_at = time.monotonic()
 
-    def load(self, past: Past) -> Iterator[Notice]:
-        """Take the run up where it was left; at its beginning where it left no checkpoint. Raises DataError."""
+    def load(self, data_hash: str, split_hash: str, epochs: Collection[int]) -> Iterator[Notice]:
+        """Take the run up, which saw these data, where it was left; at its beginning where it left no checkpoint,
+        whatever `epochs` of it are stored. Raises DataError."""
         from greenml.learn import artifact
 
         facts = self._setup.facts
-        if (facts["data_hash"], facts["split_hash"]) != (past.data_hash, past.split_hash):
+        if (facts["data_hash"], facts["split_hash"]) != (data_hash, split_hash):
             raise DataError(
                 f"{facts['dataset']} is not what run {self._run_id} was trained on: it has changed since",
                 hint="bring the old data back, or start a new run on the new data",
             )
         if not self._path.exists():
-            if past.epochs:
+            if epochs:
                 yield Notice(text=f"{self._path} is gone: the training begins anew, on top of what it has used so far")
             return
         found = artifact.read(self._path)

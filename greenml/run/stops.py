@@ -10,12 +10,15 @@ from greenml.records import Notice
 from greenml.units import co2_g
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from greenml.config import Config
     from greenml.energy import Meter
     from greenml.records import Intensity
     from greenml.run.past import Past
+
+    Grams = Callable[[float], float]
+    """All joules of a run so far -> what they have come to."""
 
 
 def stop_rule(config: Config, accuracies: Sequence[float]) -> str | None:
@@ -33,10 +36,15 @@ def limits(config: Config) -> dict[str, float]:
     return {key: limit for key in configs.UNITS if (limit := configs.quantity(config, key)) is not None}
 
 
-def budget_rule(limits: Mapping[str, float], intensity: Intensity, seconds: float, joules: float | None) -> str | None:
+def grams_by(intensity: Intensity) -> Grams:
+    """Joules -> grams by one factor, whatever the hour."""
+    return lambda joules: co2_g(joules, intensity.g_per_kwh, intensity.pue)
+
+
+def budget_rule(limits: Mapping[str, float], grams_of: Grams, seconds: float, joules: float | None) -> str | None:
     """Which budget is spent: `time-budget`, `energy-budget`, `carbon-budget`; None while none is, or none can
     be told."""
-    grams = None if joules is None else co2_g(joules, intensity.g_per_kwh, intensity.pue)
+    grams = None if joules is None else grams_of(joules)
     for key, spent in (("time_budget", seconds), ("energy_budget", joules), ("carbon_budget", grams)):
         if spent is not None and spent >= limits.get(key, math.inf):
             return key.replace("_", "-")
@@ -46,10 +54,11 @@ def budget_rule(limits: Mapping[str, float], intensity: Intensity, seconds: floa
 class Budgets:
     """Time, energy and carbon of all lives of the run, set-up included."""
 
-    def __init__(self, config: Config, meter: Meter, intensity: Intensity, past: Past | None) -> None:
-        self._meter, self._intensity = meter, intensity
+    def __init__(self, config: Config, meter: Meter, grams_of: Grams, past: Past | None) -> None:
+        self._meter, self._grams_of = meter, grams_of
         self._limits = limits(config)
         self._past_s, self._past_j = (past.duration_s, past.known_j) if past else (0.0, 0.0)
+        self._waited_s = 0.0
         self._needs_joules = bool(self._limits.keys() & {"energy_budget", "carbon_budget"})
 
     def spent(self) -> str | None:
@@ -57,10 +66,14 @@ class Budgets:
         joules = self._meter.energy_j() if self._needs_joules else None
         return budget_rule(
             self._limits,
-            self._intensity,
-            self._past_s + self._meter.elapsed_s(),
+            self._grams_of,
+            self._past_s + self._meter.elapsed_s() - self._waited_s,
             None if joules is None else self._past_j + joules,
         )
+
+    def leave_out(self, seconds: float) -> None:
+        """Time that the run stood still counts in no time budget; what it drew meanwhile counts."""
+        self._waited_s += seconds
 
     def warn(self) -> Iterator[Notice]:
         """Said once, when it becomes true: a budget that nobody can watch."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from greenml.files import whole
+from greenml.store import history
 from greenml.store.rows import CHOSEN
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def bring_rows(con: duckdb.DuckDBPyConnection, run_ids: list[str], *, later: lis
         ("trial_rows", "", run_ids, "on conflict do nothing"),
         ("served_rows", "", run_ids, "on conflict do nothing"),
         ("inference_rows", "", run_ids, "on conflict do nothing"),
+        ("decision_rows", "", run_ids, "on conflict do nothing"),
         ("artifact_rows", "", later, "on conflict do update set path = excluded.path, num_bytes = excluded.num_bytes"),
         ("artifact_rows", "", run_ids, "on conflict do nothing"),
     ):
@@ -141,6 +143,21 @@ def bring_rows(con: duckdb.DuckDBPyConnection, run_ids: list[str], *, later: lis
         """,
         [run_ids],
     )
+
+
+def bring_verdicts(con: duckdb.DuckDBPyConnection, run_ids: list[str] | None) -> None:
+    """Add what policies have said over there of all runs, or these; also of runs that were refused, which are none."""
+    con.execute(
+        f"insert into verdict_rows by name from other.verdict_rows where ?::text[] is null or {CHOSEN} "
+        "on conflict do nothing",
+        [run_ids, run_ids],
+    )
+
+
+def bring_history(con: duckdb.DuckDBPyConnection) -> None:
+    """Add what `other` was told of intensities, as if it were told here: it is of no run."""
+    for series, fetched_at in history.all_of(con, "other.grid_history"):
+        history.remember(con, series, fetched_at)
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -12,9 +12,11 @@ import duckdb
 from greenml.errors import StoreError
 from greenml.records import (
     Artifact,
+    Decision,
     Epoch,
     Inference,
     Intensity,
+    Judgement,
     Metric,
     Phase,
     Resume,
@@ -25,6 +27,7 @@ from greenml.records import (
     Study,
     Trial,
     from_json,
+    sources,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +46,8 @@ TABLES = {
     Trial: "trial_rows",
     Served: "served_rows",
     Inference: "inference_rows",
+    Decision: "decision_rows",
+    Judgement: "verdict_rows",
 }
 LEARNT = ("device", "precision", "stem", "num_parameters", "flops_per_sample")
 """What an end of a run says only where the run could not."""
@@ -50,7 +55,7 @@ TOLD_AGAIN = (Study, Trial)
 """What is told more than once: the last word counts."""
 OF_A_RUN = (
     "resume_rows", "phase_rows", "epoch_rows", "metric_rows", "artifact_rows", "study_rows", "trial_rows",
-    "served_rows", "inference_rows", "totals",
+    "served_rows", "inference_rows", "decision_rows", "totals",
 )  # fmt: skip
 INTENSITY_COLUMNS = {
     "g_per_kwh": "intensity_g_per_kwh",
@@ -97,7 +102,7 @@ def insert(con: duckdb.DuckDBPyConnection, rows: Sequence[Stored]) -> None:
     for row in rows:
         values = columns(row)
         run_id = values["run_id"]
-        if not isinstance(row, Run):
+        if not isinstance(row, Run | Judgement):
             if run_id not in keys:
                 found = con.execute("select run_key from run_rows where run_id = ?", [run_id]).fetchone()
                 if found is None:
@@ -128,6 +133,8 @@ def insert(con: duckdb.DuckDBPyConnection, rows: Sequence[Stored]) -> None:
                 """,
                 [row.epochs_asked, row.group_hash, json.dumps(row.config), keys[run_id]],
             )
+        if isinstance(row, Decision) and row.status:
+            con.execute("update run_rows set status = ? where run_key = ?", [row.status, keys[run_id]])
     for run_id in metered:
         total(con, run_id)
 
@@ -146,8 +153,8 @@ def replace(con: duckdb.DuckDBPyConnection, rows: Sequence[Stored]) -> None:
         else:
             marks = ", ".join("?" * len(values))
             con.execute(f"insert into run_rows ({', '.join(values)}) values ({marks})", list(values.values()))
-    insert(con, [row for row in rows if isinstance(row, Resume | RunEnd)])
-    for kind in (Phase, Epoch, Metric, Artifact, Study, Trial, Served, Inference):
+    insert(con, [row for row in rows if isinstance(row, Resume | RunEnd | Judgement)])
+    for kind in (Phase, Epoch, Metric, Artifact, Study, Trial, Served, Inference, Decision):
         insert_many(con, TABLES[kind], [columns(row) for row in rows if isinstance(row, kind)])
     for run_id in {row.run_id for row in rows if isinstance(row, Phase)}:
         total(con, run_id)
@@ -189,9 +196,13 @@ def stored(con: duckdb.DuckDBPyConnection, run_ids: Sequence[str]) -> Iterator[S
             (Trial, "number"),
             (Served, "name"),
             (Inference, "segment, seq"),
+            (Decision, "segment, seq"),
         ):
             rows = select(con, f"from {TABLES[kind]} where run_key = ? order by {order}", [run["run_key"]])
-            yield from (record(kind, row | {"run_id": run["run_id"]}) for row in rows)
+            # The status that a decision brought is the run's.
+            yield from (record(kind, row | {"run_id": run["run_id"], "status": None}) for row in rows)
+        verdicts = f"from {TABLES[Judgement]} where run_id = ? order by decided_at, outcome, rule"
+        yield from (record(Judgement, row) for row in select(con, verdicts, [run["run_id"]]))
         if run["ended_at"]:
             yield record(RunEnd, run | dict.fromkeys(LEARNT))  # the run says it
 
@@ -199,9 +210,8 @@ def stored(con: duckdb.DuckDBPyConnection, run_ids: Sequence[str]) -> Iterator[S
 def record(kind: Any, row: dict[str, Any]) -> Any:
     """Columns -> the record that they are of."""
     values = {field.name: row[field.name] for field in dataclasses.fields(kind)}
-    for name, value in values.items():
-        if name.endswith("source") and value is not None:
-            values[name] = Source(value)
+    for name in sources(kind):
+        values[name] = None if values[name] is None else Source(values[name])
     return kind(**values)
 
 
@@ -240,6 +250,8 @@ def columns(row: Stored) -> dict[str, Any]:
                 values[INTENSITY_COLUMNS.get(name, name)] = part
         else:
             values[field.name] = json.dumps(value) if isinstance(value, dict) else value
+    if isinstance(row, Decision):  # the run keeps it
+        del values["status"]
     if isinstance(row, RunEnd):  # the run has said it
         values = {name: value for name, value in values.items() if value is not None or name not in LEARNT}
     return values

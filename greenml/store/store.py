@@ -19,8 +19,17 @@ import duckdb
 from greenml.errors import StoreError, UsageError, nearest
 from greenml.records import to_json
 from greenml.resources import shipped
-from greenml.store import schema
-from greenml.store.merging import PLAN, Merged, attach, bring_rows, copy_whole, files_in
+from greenml.store import history, schema
+from greenml.store.merging import (
+    PLAN,
+    Merged,
+    attach,
+    bring_history,
+    bring_rows,
+    bring_verdicts,
+    copy_whole,
+    files_in,
+)
 from greenml.store.rows import (
     CHOSEN,
     OF_A_RUN,
@@ -39,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
+    from greenml.grid.series import Factors, Kind, Series
     from greenml.records import Stored
 
 log = logging.getLogger(__name__)
@@ -147,6 +157,34 @@ class Store:
         row = [machine, measured_at, seconds, watts, dumps(components)]
         with self._writing(self.timeout_s) as con:
             con.execute("insert or replace into idle_rows values (?, ?, ?, ?, ?)", row)
+
+    def remember(self, series: Series, fetched_at: datetime) -> None:
+        """Keep what a provider has told of an intensity. Raises StoreError where the store is held or full.
+
+        What is known better stays: a forecast never replaces what was published, and of two that are known alike the
+        later one counts. Times are UTC, naive.
+        """
+        with self._writing(self.timeout_s) as con:
+            history.remember(con, series, fetched_at)
+
+    def remembered(
+        self,
+        provider: str,
+        zone: str | None,
+        kind: Kind = "average",
+        since: datetime | None = None,
+        *,
+        factors: Factors | None = None,
+    ) -> Series:
+        """What `remember` has kept from `since` on; without steps where that is nothing.
+
+        Of one set of `factors` (lifecycle, direct, unknown), by default those that were told last: a mean over both
+        would be of neither.
+        """
+        if not self.path.exists():
+            return history.series_of([], provider, zone, kind, factors)
+        rows = self.rows(history.REMEMBERED, [provider, zone or "", kind, since, factors])
+        return history.series_of(rows, provider, zone, kind, factors)
 
     @contextmanager
     def claim(self, run_id: str) -> Iterator[Path]:
@@ -310,6 +348,8 @@ class Store:
                     [run["run_id"] for run in brought],
                     later=[run["run_id"] for run in brought if run["is_here"] and run["ended_later"]],
                 )
+                bring_verdicts(con, None if run_ids is None else list(run_ids))
+                bring_history(con)
         return Merged(
             new=[run["run_id"] for run in brought if not run["is_here"]],
             known=[run["run_id"] for run in brought if run["is_here"]],
@@ -511,9 +551,15 @@ class Store:
     # Runs that died without a word
 
     def _dead(self, con: duckdb.DuckDBPyConnection) -> list[str]:
-        """Runs that should be alive, and whose lock is free."""
+        """Runs that should be alive, and whose lock is free. Who has paused and left has ended for now; who pauses in
+        its place has not."""
         alive = con.execute(
-            "select run_id from run_rows where status in ('running', 'waiting') order by run_key"
+            """
+            select run_id
+            from run_rows
+            where status in ('running', 'waiting') or (status = 'paused' and ended_at is null)
+            order by run_key
+            """
         ).fetchall()
         return [run_id for (run_id,) in alive if not self._lives(run_id)]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from greenml import config as configs
 from greenml import energy, environment
 from greenml.records import Epoch, Notice, Phase, Progress, Resume, Run, RunEnd, Source, Study, Trial, new_run_id
-from greenml.run import budget_rule
+from greenml.run import budget_rule, grams_by
 from greenml.sweep.crew import Inbox
 from greenml.sweep.front import Bound, Point, front
 from greenml.sweep.sampler import Asker, violations_of
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from greenml.config import Config
     from greenml.energy import Meter, Settings
+    from greenml.grid.planner import Planner
     from greenml.records import Intensity, Record
     from greenml.sweep.crew import Seat
     from greenml.sweep.space import Sampler, Space, Value
@@ -81,8 +82,17 @@ class Past:
     duration_s: float
     joules: float
     """Of its trials and of itself, what is known."""
+    taken: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
+    """The same by run: joules, and the mean intensity at which they were taken (None: the factor of the plan)."""
     deaths: Mapping[int, int] = field(default_factory=dict)
     """How often a trial, by its number, took its worker along, or the search itself."""
+
+    def grams(self, intensity: Intensity) -> float:
+        """All that it took, each run at its own hours."""
+        return sum(
+            co2_g(joules, intensity.g_per_kwh if g_per_kwh is None else g_per_kwh, intensity.pue)
+            for joules, g_per_kwh in self.taken.values()
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,9 +159,15 @@ class Search:
         *,
         past: Past | None = None,
         interrupted: Callable[[], bool] = lambda: False,
+        grams_of: Callable[[float], float] | None = None,
+        planner: Planner | None = None,
     ) -> None:
+        """`grams_of` says for a carbon budget what the joules of all lives have come to, trials included; by the plan's
+        factor where it is None. Trials are always held against each other by that factor: none of them is better for
+        the hour at which it was drawn. While `planner` holds, no other trial is sent out; those on their way go on."""
         self._plan, self._seats, self._meter, self._past = plan, seats, meter, past
-        self._interrupted = interrupted
+        self._grams_of = grams_of or grams_by(plan.intensity)
+        self._interrupted, self._planner = interrupted, planner
         self._inbox = Inbox(self._take_turns if takes_turns(seats) else lambda _: None)
         self._is_trials_turn = False
         self._flights: dict[str, _Flight] = {}
@@ -177,12 +193,16 @@ class Search:
             reason = self._reason = self._reason or self._over()
             if reason:
                 self._call_off_all(reason)
-            for seat in self._free_seats() if reason is None and self._has_more() else ():
+            is_held = reason is None and self._has_more() and self._planner is not None and self._planner.holds()
+            yield from self._decided()
+            for seat in self._free_seats() if reason is None and self._has_more() and not is_held else ():
                 if trial := self._next_trial():
                     yield from self._send_out(trial, seat)
             if not self._flights and (reason or not self._has_more()):
                 break
-            if heard := self._inbox.get(POLL_S):
+            if self._planner and is_held and not self._flights:
+                self._planner.rest()
+            elif heard := self._inbox.get(POLL_S):
                 yield from self._hear(*heard)
             yield from self._own_phases()
         if reason is None and self._num_failed and not self._num_well:
@@ -196,6 +216,12 @@ class Search:
             stop_reason=reason or ("space" if self._is_exhausted else "trials"),
             ended_at=self._meter.ended_at,
         )
+
+    def _decided(self) -> Iterator[Record]:
+        """What the planner has said since the last call. The search lives on while it holds trials back."""
+        if self._planner:
+            yield from self._planner.judgements()
+            yield from (dataclasses.replace(decision, status=None) for decision in self._planner.decisions())
 
     # How it begins
 
@@ -376,7 +402,7 @@ class Search:
         if self._num_failed >= MAX_FAILURES and not self._num_well:
             return "failures"
         joules = self._spent_j + sum(flight.joules for flight in self._flights.values())
-        return budget_rule(self._plan.limits, self._plan.intensity, self._spent_s + self._meter.elapsed_s(), joules)
+        return budget_rule(self._plan.limits, self._grams_of, self._spent_s + self._meter.elapsed_s(), joules)
 
     def _call_off_all(self, reason: str) -> None:
         for flight in self._flights.values():

@@ -58,8 +58,8 @@ def epoch_metrics(epoch: Epoch, run: Run) -> dict[str, float]:
         **{f"{part}energy_wh": _wh(joule) for part, joule in joules.items()},
         "energy_error_wh": _wh(epoch.error_j),
         "energy_so_far_wh": _wh(epoch.energy_total_j),
-        "co2_g": _grams(epoch.energy_j, run.intensity),
-        "co2_so_far_g": _grams(epoch.energy_total_j, run.intensity),
+        "co2_g": _grams(epoch.energy_j, run.intensity, epoch.g_per_kwh),
+        "co2_so_far_g": _grams(epoch.energy_total_j, run.intensity, epoch.total_g_per_kwh),
         "watts": epoch.energy_j / epoch.duration_s if epoch.energy_j is not None and epoch.duration_s else None,
         "peak_host_bytes": epoch.peak_host_bytes,
         "peak_device_bytes": epoch.peak_device_bytes,
@@ -117,5 +117,7 @@ def _wh(joules: float | None) -> float | None:
     return None if joules is None else wh(joules)
 
 
-def _grams(joules: float | None, intensity: Intensity) -> float | None:
-    return None if joules is None else co2_g(joules, intensity.g_per_kwh, intensity.pue)
+def _grams(joules: float | None, intensity: Intensity, own_g_per_kwh: float | None) -> float | None:
+    """At the intensity of its own hours, where that was known."""
+    g_per_kwh = intensity.g_per_kwh if own_g_per_kwh is None else own_g_per_kwh
+    return None if joules is None else co2_g(joules, g_per_kwh, intensity.pue)

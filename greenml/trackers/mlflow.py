@@ -26,7 +26,7 @@ PARAMS_A_BATCH = 100
 MAX_PARAM, MAX_TAG, MAX_KEY = 6000, 5000, 250
 """Characters that every server from 2.10 on takes."""
 NOT_IN_KEYS = re.compile(r"[^\w\-. :/]", re.ASCII)
-STATUS = {"done": "FINISHED", "interrupted": "KILLED"}
+STATUS = {"done": "FINISHED", "interrupted": "KILLED", "paused": "KILLED"}
 EACH_EPOCH = "duration_s"
 """The metric that no epoch is without."""
 SERVERS = ("http", "databricks", "uc")

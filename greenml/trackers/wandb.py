@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAX_TAG = 64
 """Characters that W&B takes."""
-EXIT_CODES = {"done": 0, "interrupted": 130}
+EXIT_CODES = {"done": 0, "interrupted": 130, "paused": 75}
 
 
 @register_tracker("wandb", check=lambda: require("wandb"))

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from greenml.grid.watch import Mean, mean_of
 from greenml.records import Epoch, total
 from greenml.tally import Tally
 from greenml.tracking.metrics import columns
@@ -55,8 +56,11 @@ class Books:
     of steps, the next epoch says which was the last.
     """
 
-    def __init__(self, run_id: str, num_val: int | None) -> None:
+    def __init__(self, run_id: str, num_val: int | None, factor: float) -> None:
+        """`factor` is the intensity, in g/kWh, of phases that have none of their own."""
         self._run_id, self._num_val = run_id, num_val
+        self._mean_told = Mean(factor)
+        """The intensity over what is in `_told`."""
         self._marks: deque[_Mark] = deque()
         self._since: list[Phase] = []
         self._told = Tally()
@@ -113,15 +117,17 @@ class Books:
         self._since = self._since[len(stretch) :]
         if mark.drafts:
             self._expects = _present(mark.drafts[-1], metric)
-        before = self._told
+        before, mean_before = self._told, self._mean_told.copy()
         for phase in stretch:
             self._told = self._told.plus(phase)
+            self._mean_told.add(phase.joules, phase.g_per_kwh)
         own = [phase for phase in stretch if phase.name not in OF_NO_EPOCH]
         for number, draft in enumerate(mark.drafts, start=1):
-            so_far = self._told.after(before, number / len(mark.drafts))
-            yield self._row(draft, own, len(mark.drafts), so_far, metric)
+            share = number / len(mark.drafts)
+            so_far, mean = self._told.after(before, share), self._mean_told.after(mean_before, share)
+            yield self._row(draft, own, len(mark.drafts), so_far, mean, metric)
 
-    def _row(self, draft: Draft, own: list[Phase], shares: int, so_far: Tally, metric: str | None) -> Epoch:
+    def _row(self, draft: Draft, own: list[Phase], shares: int, so_far: Tally, mean: Mean, metric: str | None) -> Epoch:
         figures = columns(draft.figures, metric)
         val_accuracy = figures["val_accuracy"]
         used = Tally()
@@ -151,6 +157,8 @@ class Books:
             error_j=used.error_j if shares == 1 else total(used.error_j, used.joules),
             value=figures["value"],
             schedule_complete=draft.schedule_complete,
+            g_per_kwh=mean_of(own, mean.factor).g_per_kwh,
+            total_g_per_kwh=mean.g_per_kwh,
         )
 
 

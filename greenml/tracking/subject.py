@@ -37,6 +37,10 @@ OF_CONFIG = (
     "name",
     "tags",
     "region",
+    "intensity",
+    "trace",
+    "trace_shift",
+    "provider",
     "pue",
     "meter",
     "scope",
@@ -75,13 +79,14 @@ class Subject:
 def resolve(given: Mapping[str, Any], store: Store, *, default_model: str) -> Subject:
     """What was said -> Subject. Raises UsageError for what makes no sense, and StoreError.
 
-    `given` has all of `KEYS`, None where nothing was said: `metric` is "NAME" or "NAME:min", `like` a run with the same
-    data and split. What else it has is not looked at.
+    `given` has those of `KEYS` that may be said there, None where nothing was: `metric` is "NAME" or "NAME:min", `like`
+    a run with the same data and split. What else it has is not looked at.
     """
-    from greenml import grid
     from greenml.energy import Settings, survey
+    from greenml.grid import accounting
+    from greenml.grid.series import now
 
-    said = _from_environment() | _told({key: given[key] for key in KEYS})
+    said = _from_environment() | _told({key: given.get(key) for key in KEYS})
     for key, least in (("num_classes", 2), ("num_val", 1), ("num_test", 1)):
         if said.get(key) is not None and said[key] < least:
             raise UsageError(f"{key} is {said[key]}", hint=f"it is {least} at least")
@@ -89,6 +94,8 @@ def resolve(given: Mapping[str, Any], store: Store, *, default_model: str) -> Su
     config = configs.validate(
         {"model": default_model, "dataset": dataset} | {key: said[key] for key in OF_CONFIG if key in said}
     )
+    intensity = accounting.intensity_of(config)
+    accounting.series_of(config, now())
     metric, goal = metrics.asked(said["metric"]) if said.get("metric") else (None, None)
     resolved = {key: getattr(config, key) for key in OF_CONFIG} | {"metric": metric, "goal": goal}
     return Subject(
@@ -100,7 +107,7 @@ def resolve(given: Mapping[str, Any], store: Store, *, default_model: str) -> Su
         metric=metric,
         goal=goal,
         data=data,
-        intensity=grid.resolve(config.region, pue=config.pue),
+        intensity=intensity,
         settings=Settings.of(config, idle=store.idle(survey.machine)),
         require_meter=config.require_meter,
         config=resolved | ({"like": said["like"]} if said.get("like") else {}),

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from greenml import config as configs
 from greenml import environment
 from greenml.goals import goal_of, parse
-from greenml.records import Artifact, Metric, Run, RunEnd, new_run_id
+from greenml.grid import accounting
+from greenml.records import Artifact, Metric, Phase, Run, RunEnd, new_run_id
 from greenml.store import utc_now
 from greenml.tracking import metrics
 from greenml.tracking.books import Books, Draft
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from greenml.energy import Meter
-    from greenml.records import Stored
+    from greenml.grid.watch import Watch
+    from greenml.records import Decision, Stored
     from greenml.store import Store
     from greenml.tracking.subject import Subject
 
@@ -69,10 +71,14 @@ class Tracker:
         say: Callable[[str], None],
         quiet: bool = False,
         sums_up: bool = True,
+        watch: Watch | None = None,
+        run_id: str | None = None,
+        decisions: Sequence[Decision] = (),
     ) -> None:
         """`say` gets every notice; unless it is to be `quiet`, also how the run begins and, where it `sums_up`, what
-        it came to."""
-        self.id = new_run_id()
+        it came to. `watch` fills in what the grid emitted; without it that is the subject's trace, where it has one.
+        `decisions` are those of the run `run_id` before it began."""
+        self.id, self._decisions = run_id or new_run_id(), decisions
         self.subject, self.store = subject, store
         self._command, self._versions, self._config = command, dict(versions), dict(config or {})
         self._dependencies_hash = dependencies_hash
@@ -93,7 +99,8 @@ class Tracker:
         self._pending: list[Stored] = []
         self._num_figures = 0
         self._first_epoch: int | None = None
-        self._books = Books(self.id, subject.data.get("num_val"))
+        self._books = Books(self.id, subject.data.get("num_val"), subject.intensity.g_per_kwh)
+        self._watch = watch or accounting.watch_of(subject.asked, subject.intensity, utc_now())
         self._judge = metrics.Judge(subject.metric, subject.goal)
 
     # -- its life --------------------------------------------------------------------------------------------------
@@ -112,7 +119,9 @@ class Tracker:
             if self.subject.require_meter:
                 self._meter.require()
             self._run = self._describe(git_commit, git_dirty)
-            self._store([self._run])  # without it no other row has a place: what is wrong with it is raised
+            self._store(
+                [self._run, *self._decisions]
+            )  # without it no other row has a place: what is wrong with it is raised
             self._held = self._held.pop_all()
         self._meter.turn_to(PROGRAM)
         self._cut_at = time.monotonic()
@@ -229,8 +238,8 @@ class Tracker:
 
     def co2_g(self) -> float | None:
         """Grams of CO2e since the start, PUE included; None while a component is unknown."""
-        joules, intensity = self.energy_j(), self.subject.intensity
-        return None if joules is None else co2_g(joules, intensity.g_per_kwh, intensity.pue)
+        joules = self.energy_j()
+        return None if joules is None else self._grams(joules)
 
     def notice(self, kind: str, text: str) -> None:
         """Say `text`, where nothing of its kind was said before."""
@@ -330,7 +339,15 @@ class Tracker:
         self._meter.attach(name, wait)
 
     def _settle(self, *, over: bool = False) -> None:
-        self._put(self._books.settle(self._meter.phases(), self._judge.metric, over=over))
+        told = [*self._watch.fill(self._meter.phases())] if self._watch else [*self._meter.phases()]
+        phases = (record for record in told if isinstance(record, Phase))
+        self._put(self._books.settle(phases, self._judge.metric, over=over))
+        self._put([record for record in told if not isinstance(record, Phase)])
+
+    def _grams(self, joules: float) -> float:
+        """What joules since the start have come to, each at its hour where that is known."""
+        intensity = self.subject.intensity
+        return self._watch.grams(joules) if self._watch else co2_g(joules, intensity.g_per_kwh, intensity.pue)
 
     # -- the store -------------------------------------------------------------------------------------------------
 
@@ -454,9 +471,9 @@ class Tracker:
 
     def closing(self) -> str:
         """What the run came to."""
-        spent, intensity = self._books.spent, self.subject.intensity
+        spent = self._books.spent
         joules = spent.joules
-        grams = None if joules is None else co2_g(joules, intensity.g_per_kwh, intensity.pue)
+        grams = None if joules is None else self._grams(joules)
         seconds = (self._meter.ended_at - self._meter.started_at).total_seconds()
         energy = f"energy {format_energy(joules)}" + (f" ({spent.source})" if joules is not None else "")
         return f"run {self.id}: {energy}, {format_mass(grams)} CO2e, {format_duration(seconds)}"

@@ -39,10 +39,20 @@ with attempts as (
         if(count(*) = count(joules), sum(joules), null) as all_energy_j,
         -- Attempts lie apart, so that their bounds add up.
         if(count(*) = count(error_j), sum(error_j), null) as all_error_j,
-        max(source) as worst_source
-    from phase_rows
-    where run_key in (select run_key from resume_rows)
-        and name in ('train', 'validate', 'checkpoint', 'lost')
+        max(source) as worst_source,
+        -- As in `phase_totals`, of these phases.
+        case
+            when count(g_per_kwh) = 0 then null
+            when min(counted_g_per_kwh) = max(counted_g_per_kwh) then min(counted_g_per_kwh)
+            else sum(joules * counted_g_per_kwh) / nullif(sum(joules), 0)
+        end as all_g_per_kwh
+    from (
+        select phase_rows.*, coalesce(phase_rows.g_per_kwh, run_rows.intensity_g_per_kwh) as counted_g_per_kwh
+        from phase_rows
+        join run_rows using (run_key)
+        where run_key in (select run_key from resume_rows)
+    )
+    where name in ('train', 'validate', 'checkpoint', 'lost')
         and epoch is not null
     group by run_key, epoch
 )
@@ -58,6 +68,7 @@ select
         if(attempts.epoch is null, ram_j, all_ram_j) as ram_j,
         if(attempts.epoch is null, energy_j, all_energy_j) as energy_j,
         if(attempts.epoch is null, error_j, all_error_j) as error_j,
+        if(attempts.epoch is null, g_per_kwh, all_g_per_kwh) as g_per_kwh,
         coalesce(worst_source, energy_source, source) as energy_source
     )
 from resumed_attempts
@@ -87,9 +98,14 @@ select
     runs.metric,
     runs.goal,
     if(runs.metric = 'accuracy', all_epochs.val_accuracy, all_epochs.value) as value,
-    runs.intensity_g_per_kwh,
+    all_epochs.g_per_kwh,
+    all_epochs.total_g_per_kwh,
+    -- What counts: its own, or else the run's factor.
+    coalesce(all_epochs.g_per_kwh, runs.intensity_g_per_kwh) as intensity_g_per_kwh,
     kwh(all_epochs.energy_j) as energy_kwh,
-    kwh(all_epochs.energy_j) * runs.pue * runs.intensity_g_per_kwh as co2_g,
+    kwh(all_epochs.energy_j) * runs.pue * coalesce(all_epochs.g_per_kwh, runs.intensity_g_per_kwh) as co2_g,
+    kwh(all_epochs.energy_total_j) * runs.pue * coalesce(all_epochs.total_g_per_kwh, runs.intensity_g_per_kwh)
+        as total_co2_g,
     all_epochs.schedule_complete,
     all_epochs.num_samples,
     all_epochs.energy_j / all_epochs.num_samples as joules_per_sample,

@@ -24,6 +24,8 @@ select
     phase_rows.error_j,
     phase_rows.gpus_j,
     phase_rows.overlap_s,
+    phase_rows.g_per_kwh,
+    phase_rows.intensity_status,
     phase_rows.run_key
 from phase_rows
 join runs using (run_key);

@@ -15,6 +15,12 @@ bounds as (
     from lives
     group by run_key
 ),
+-- The intensity that counts for a phase: its own, or else that of the run.
+priced as (
+    select phase_rows.*, coalesce(phase_rows.g_per_kwh, run_rows.intensity_g_per_kwh) as counted_g_per_kwh
+    from phase_rows
+    join run_rows using (run_key)
+),
 sums as (
     select
         run_key,
@@ -26,8 +32,15 @@ sums as (
         max(cpu_source) as worst_cpu_source,
         max(gpu_source) as worst_gpu_source,
         max(ram_source) as worst_ram_source,
-        sum(overlap_s) as total_overlap_s
-    from phase_rows
+        sum(overlap_s) as total_overlap_s,
+        -- What is equal all the way comes back to the last bit: no sum is as exact.
+        case
+            when count(g_per_kwh) = 0 then null
+            when min(counted_g_per_kwh) = max(counted_g_per_kwh) then min(counted_g_per_kwh)
+            else sum(joules * counted_g_per_kwh) / nullif(sum(joules), 0)
+        end as mean_g_per_kwh,
+        if(count(g_per_kwh) = 0, null, max(coalesce(intensity_status, 'assumed'))) as worst_status
+    from priced
     group by run_key
 ),
 judged as (
@@ -52,7 +65,9 @@ select
     true_ram_source as ram_source,
     error_j,
     setup_j,
-    total_overlap_s as overlap_s
+    total_overlap_s as overlap_s,
+    mean_g_per_kwh as g_per_kwh,
+    worst_status as intensity_status
 from judged;
 
 -- One row per run: the same, kept, with its sum.
@@ -72,6 +87,12 @@ select
     totals.error_j,
     totals.setup_j,
     totals.overlap_s,
+    -- What counts: the mean over its phases, or else the run's factor, which is an assumption.
+    coalesce(totals.g_per_kwh, runs.intensity_g_per_kwh) as intensity_g_per_kwh,
+    coalesce(totals.intensity_status, 'assumed') as intensity_status,
+    kwh(totals.cpu_j + totals.gpu_j + totals.ram_j) * runs.pue * coalesce(totals.g_per_kwh, runs.intensity_g_per_kwh)
+        as co2_g,
+    totals.g_per_kwh,
     totals.run_key
 from totals
 join runs using (run_key);

@@ -12,11 +12,15 @@ with competitors as materialized (
         seed,
         status = 'done' as is_done,
         guessing(num_classes, majority_share) as guessed,
-        pue * intensity_g_per_kwh as site_g_per_kwh
+        pue,
+        intensity_g_per_kwh as factor_g_per_kwh,
+        -- What counted over the whole run.
+        pue * coalesce(totals.g_per_kwh, intensity_g_per_kwh) as site_g_per_kwh
     from runs
+    left join totals using (run_key)
     -- Two runs on one machine each see the whole machine, and stay out; so does what was not a training, or began with
     -- what another had learned.
-    where run_key not in (select run_key from totals where overlap_s > 0)
+    where coalesce(totals.overlap_s, 0) <= 0
         and kind not in ('calibrate', 'compress', 'estimate', 'sweep')
         and not was_replayed(meter)
         and names_its_data(data_hash, dataset)
@@ -45,6 +49,8 @@ select
     -- What its recipe is judged by: its finished runs, or all of them where none is finished.
     competitors.is_done or not recipes.is_any_done as counts,
     competitors.guessed,
+    competitors.pue,
+    competitors.factor_g_per_kwh,
     competitors.site_g_per_kwh,
     contests.contest_key,
     recipes.recipe_key

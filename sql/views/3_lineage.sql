@@ -36,7 +36,7 @@ with ancestors as (
         totals.ram_source,
         totals.error_j,
         totals.overlap_s,
-        run_rows.pue * run_rows.intensity_g_per_kwh as site_g_per_kwh,
+        run_rows.pue * coalesce(totals.g_per_kwh, run_rows.intensity_g_per_kwh) as site_g_per_kwh,
         was_replayed(run_rows.meter) as is_replayed
     from lineage
     left join totals on totals.run_key = lineage.ancestor_key

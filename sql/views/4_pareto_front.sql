@@ -53,7 +53,7 @@ steps as materialized (
 ),
 -- All that may stand on a step: who got as far for as much is not beaten.
 spenders as materialized (
-    select run_key, epoch, val_accuracy, val_count, value, energy_total_j
+    select run_key, epoch, val_accuracy, val_count, value, energy_total_j, total_g_per_kwh
     from last_attempts
     where schedule_complete and energy_total_j in (select least_j from steps)
 ),
@@ -62,6 +62,7 @@ placed as materialized (
         spenders.run_key,
         spenders.epoch,
         spenders.energy_total_j,
+        spenders.total_g_per_kwh,
         judged.contest_key,
         judged.sign * if(judged.is_accuracy, spenders.val_accuracy, spenders.value) as score
     from spenders
@@ -83,7 +84,7 @@ select
     front.epoch,
     if(runs.metric = 'accuracy', front.score, null) as accuracy,
     kwh(front.energy_total_j) as energy_kwh,
-    kwh(front.energy_total_j) * runs.pue * runs.intensity_g_per_kwh as co2_g,
+    kwh(front.energy_total_j) * runs.pue * coalesce(front.total_g_per_kwh, runs.intensity_g_per_kwh) as co2_g,
     runs.metric,
     runs.goal,
     if(runs.goal = 'min', -front.score, front.score) as value,

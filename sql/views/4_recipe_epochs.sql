@@ -3,7 +3,7 @@
 -- over other runs at every epoch is no curve.
 create or replace view recipe_epochs as
 with counted as materialized (
-    select run_key, recipe_key, contest_key, seed, guessed, site_g_per_kwh
+    select run_key, recipe_key, contest_key, seed, guessed, pue, factor_g_per_kwh
     from contestants
     where counts and is_accuracy
 ),
@@ -31,7 +31,10 @@ means as (
         if(
             count(*) = count(nullif(all_epochs.energy_total_j, 0)), round(avg(all_epochs.energy_total_j), 9), null
         ) as mean_j,
-        avg(all_epochs.energy_total_j * counted.site_g_per_kwh) as mean_site_j,
+        avg(
+            all_epochs.energy_total_j
+            * (counted.pue * coalesce(all_epochs.total_g_per_kwh, counted.factor_g_per_kwh))
+        ) as mean_site_j,
         max(all_epochs.source) as worst_source,
         avg(all_epochs.duration_s) as mean_s
     from all_epochs

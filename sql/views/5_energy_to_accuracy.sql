@@ -12,7 +12,7 @@ select
     last_attempts.epoch,
     last_attempts.val_accuracy as accuracy,
     kwh(last_attempts.energy_total_j + if(runs.kind = 'compress', inherited.inherited_j, 0)) as energy_kwh,
-    kwh(last_attempts.energy_total_j) * runs.pue * runs.intensity_g_per_kwh
+    kwh(last_attempts.energy_total_j) * runs.pue * coalesce(last_attempts.total_g_per_kwh, runs.intensity_g_per_kwh)
         + if(runs.kind = 'compress', inherited.inherited_co2_g, 0) as co2_g
 from reached
 join last_attempts on last_attempts.run_key = reached.run_key and last_attempts.epoch = reached.first_epoch

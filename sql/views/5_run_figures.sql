@@ -6,6 +6,8 @@ select
     totals.run_key,
     totals.cpu_j + totals.gpu_j + totals.ram_j as own_j,
     totals.known_j as own_known_j,
+    totals.g_per_kwh as own_g_per_kwh,
+    totals.intensity_status as own_intensity_status,
     -- Who has no ancestors inherits nothing, and that is known. Every compressed run has a row there.
     if(inherited.run_key is null, 0, inherited.inherited_j) as inherited_j,
     if(inherited.run_key is null, 0, inherited.inherited_co2_g) as inherited_co2_g,
@@ -57,7 +59,8 @@ select
 from runs
 left join model_totals as totals using (run_key);
 
--- One row per run: what it reached, what it took and how that is known.
+-- One row per run: what it reached, what it took and how that is known. Its intensity is what counted: the mean over its
+-- phases, weighted by their joules, or else the factor that it was stored with.
 create or replace view run_facts as
 with progress as (
     select
@@ -72,7 +75,9 @@ with progress as (
     group by run_key
 )
 select
-    runs.*,
+    runs.* replace (coalesce(totals.own_g_per_kwh, runs.intensity_g_per_kwh) as intensity_g_per_kwh),
+    -- A factor that is not of the hour is an assumption.
+    coalesce(totals.own_intensity_status, 'assumed') as worst_intensity_status,
     -- Nobody saw the epochs of a run that was never metered: it is taken at its word.
     coalesce(progress.last_epoch, if(runs.kind = 'estimate', runs.epochs_asked, 0)) as num_epochs,
     progress.mean_epoch_s,
@@ -100,7 +105,8 @@ select
     methods[4]::double as idle_w,
     coalesce(greatest(totals.cpu_source, totals.gpu_source, totals.ram_source), 'unknown'::energy_source) as worst_source,
     kwh(totals.total_j) as total_kwh,
-    kwh(totals.own_j) * runs.pue * runs.intensity_g_per_kwh + totals.inherited_co2_g as total_co2_g
+    kwh(totals.own_j) * runs.pue * coalesce(totals.own_g_per_kwh, runs.intensity_g_per_kwh) + totals.inherited_co2_g
+        as total_co2_g
 from runs
 left join progress using (run_key)
 left join model_totals as totals using (run_key);

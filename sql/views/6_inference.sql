@@ -79,10 +79,11 @@ spread as (
         measured.*,
         half_width(spread_j, all_repeats) as half_j,
         runs.run_id,
-        runs.pue * runs.intensity_g_per_kwh as site_g_per_kwh,
+        runs.pue * coalesce(totals.g_per_kwh, runs.intensity_g_per_kwh) as site_g_per_kwh,
         was_replayed(runs.meter) as is_replayed
     from measured
     join runs using (run_key)
+    left join totals using (run_key)
 )
 select
     spread.run_id,

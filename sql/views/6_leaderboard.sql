@@ -80,6 +80,7 @@ select
     worst_source as source,
     pue,
     intensity_g_per_kwh,
+    worst_intensity_status as intensity_status,
     intensity_level,
     intensity_year,
     intensity_source,

@@ -8,6 +8,7 @@ with climbs as (
         epoch,
         val_accuracy,
         energy_j,
+        g_per_kwh,
         max(val_accuracy) over (
             partition by run_key order by epoch rows between unbounded preceding and 1 preceding
         ) as best_before
@@ -24,7 +25,7 @@ gains as (
             climbs.val_accuracy - greatest(climbs.best_before, guessing(runs.num_classes, runs.majority_share), 0), 0
         ) as points,
         kwh(nullif(climbs.energy_j, 0)) as used_kwh,
-        runs.pue * runs.intensity_g_per_kwh as site_g_per_kwh
+        runs.pue * coalesce(climbs.g_per_kwh, runs.intensity_g_per_kwh) as site_g_per_kwh
     from climbs
     join runs using (run_key)
     where runs.kind <> 'compress'

@@ -113,7 +113,7 @@ ledger as (
         inherited.inherited_j,
         inherited.inherited_co2_g,
         inherited.inherited_source,
-        runs.pue * runs.intensity_g_per_kwh as site_g_per_kwh,
+        runs.pue * coalesce(totals.g_per_kwh, runs.intensity_g_per_kwh) as site_g_per_kwh,
         case
             when was_replayed(runs.meter) then 'replayed power'
             when runs.status <> 'done' then 'the measurement did not come to its end'
@@ -129,6 +129,7 @@ ledger as (
     from means
     join runs using (run_key)
     join compress_costs using (run_key)
+    join totals using (run_key)
     left join inherited using (run_key)
 )
 select

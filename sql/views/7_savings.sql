@@ -66,7 +66,8 @@ pairs as materialized (
     -- What is null is what is not there. What repeats of one recipe may differ in (tests/test_answers.py) is no difference.
     where json_type(value) <> 'NULL'
         and key not in (
-            'seed', 'name', 'tags', 'region', 'pue', 'data_dir', 'sampling_interval', 'require_meter', 'log'
+            'seed', 'name', 'tags', 'region', 'intensity', 'trace', 'trace_shift', 'provider', 'pue', 'data_dir',
+            'sampling_interval', 'require_meter', 'log', 'schedule'
         )
         -- Without early stopping nobody waits: how long is no difference then.
         and (key not in ('patience', 'min_delta') or stops_early)

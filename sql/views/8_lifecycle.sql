@@ -46,7 +46,8 @@ originals as (
         sessions.batch_size,
         sessions.num_repeats,
         kwh(spent.total_j) as train_kwh,
-        kwh(spent.own_j) * runs.pue * runs.intensity_g_per_kwh + spent.inherited_co2_g as train_co2_g,
+        kwh(spent.own_j) * runs.pue * coalesce(spent.own_g_per_kwh, runs.intensity_g_per_kwh) + spent.inherited_co2_g
+            as train_co2_g,
         coalesce(greatest(spent.cpu_source, spent.gpu_source, spent.ram_source), 'unknown'::energy_source)
             as train_source,
         -- Nobody compressed it: nothing, exactly.

@@ -20,7 +20,8 @@ select
     run_rows.status,
     totals.cpu_j + totals.gpu_j + totals.ram_j as total_j,
     coalesce(totals.known_j, 0) as known_j,
-    (totals.cpu_j + totals.gpu_j + totals.ram_j) * run_rows.pue * run_rows.intensity_g_per_kwh as total_site_j,
+    (totals.cpu_j + totals.gpu_j + totals.ram_j) * run_rows.pue
+        * coalesce(totals.g_per_kwh, run_rows.intensity_g_per_kwh) as total_site_j,
     coalesce(greatest(totals.cpu_source, totals.gpu_source, totals.ram_source), 'unknown'::energy_source) as source,
     -- Nothing came of it: it was tried again, or the trial failed.
     tried.attempt < tried.num_attempts or tried.state = 'failed' as is_wasted,
@@ -117,6 +118,7 @@ summed as (
         coalesce(tried.all_g, if(tried.all_trials is null, 0, null)) as all_g,
         coalesce(tried.all_known_kwh, 0) as all_known_kwh,
         kwh(totals.total_j) as own_kwh,
+        totals.co2_g as own_g,
         coalesce(kwh(totals.known_j), 0) as own_known_kwh,
         -- greatest() skips nulls; who has no phase yet has read nothing.
         greatest(tried.worst_source, coalesce(totals.source, 'unknown'::energy_source)) as worst_source,
@@ -147,7 +149,7 @@ select
     summed.all_kwh + summed.own_kwh as energy_kwh,
     summed.all_known_kwh + summed.own_known_kwh as known_kwh,
     coalesce(summed.all_wasted_kwh, 0) as wasted_kwh,
-    summed.all_g + summed.own_kwh * runs.pue * runs.intensity_g_per_kwh as co2_g,
+    summed.all_g + summed.own_g as co2_g,
     summed.worst_source as source,
     study_rows.space,
     study_rows.base,
@@ -175,7 +177,8 @@ select
     all_epochs.epoch,
     all_epochs.val_accuracy as accuracy,
     kwh(all_epochs.energy_total_j) as energy_kwh,
-    -- On the sweep's grid: an earlier run on another is told in its grams, too.
+    -- By the sweep's factor, whatever the hour: an earlier run on another grid is told in its grams, too, and no trial is
+    -- better for the night in which it was drawn.
     kwh(all_epochs.energy_total_j) * sweep_runs.pue * sweep_runs.intensity_g_per_kwh as co2_g,
     all_epochs.source,
     -- What learned nothing costs next to nothing, and would be on every front.

@@ -1,0 +1,190 @@
+"""What holds a sweep and a tracked program up before they begin. The clock is the tests' own."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from datetime import timedelta
+
+import pytest
+from test_held_up import store_of, trace
+from test_policy_cli import Clock, policy
+from test_sweep_cli import seat, sweep  # noqa: F401
+
+from greenml.cli import gate
+from greenml.grid import planner
+from greenml.grid import series as series_module
+
+HOUR = timedelta(hours=1)
+PROGRAM = ("--", sys.executable, "-c", "print('trained')")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    own = Clock(series_module.now())
+    monkeypatch.setattr(planner, "SystemClock", lambda: own)
+    return own
+
+
+def decided(db):
+    return [(row["what"], row["why"]) for row in db.rows("from decisions where what <> 'fallback' order by seq")]
+
+
+# A program
+
+
+def test_a_program_waits_below_a_limit_and_its_decisions_are_kept_with_its_run(tmp_path, quick, clock):
+    begun = clock.at
+    file = trace(tmp_path, 500, 500, *[100] * 8)
+
+    code, _, said = quick("track", "--trace", file, "--max-intensity", "300", "--max-wait", "4h", *PROGRAM)
+
+    assert code == 0, said
+    assert HOUR <= clock.at - begun <= 2 * HOUR
+    [(wait, why), (start, _)] = decided(store_of(tmp_path))
+    assert (wait, start) == ("wait", "start")
+    assert why == f"500 g/kWh are above 300; {gate.UNMETERED}"
+    assert gate.UNMETERED in said
+    [run] = store_of(tmp_path).rows("select status from runs")
+    assert run["status"] == "done"
+
+
+def test_a_program_of_known_duration_begins_in_its_cleanest_window(tmp_path, quick, clock):
+    begun = clock.at
+    file = trace(tmp_path, *[500] * 5, 100, 100, *[500] * 20)
+
+    code, _, said = quick("track", "--trace", file, "--when-green", "--duration", "90m", "--stays-on", *PROGRAM)
+
+    assert code == 0, said
+    assert 4 * HOUR <= clock.at - begun <= 5 * HOUR
+    [row] = store_of(tmp_path).rows("select saved_share from decisions where what = 'wait'")
+    assert row["saved_share"] == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (["--when-green"], "how long it takes is not known"),
+        (["--when-green", "--duration", "soon"], "--duration: "),
+        (["--duration", "2h"], "--duration without --when-green"),
+        (["--stays-on"], "--stays-on without anything to wait for"),
+        (["--when-green", "--duration", "2h", "--deadline", "2020-01-01T00:00Z"], "ago"),
+    ],
+)
+def test_what_would_do_nothing_or_cannot_be_done_is_said(tmp_path, quick, clock, flags, why):
+    code, _, said = quick("track", *flags, *PROGRAM)
+    assert code == 2
+    assert why in said
+    assert store_of(tmp_path).rows("from runs") == []
+
+
+def test_who_is_interrupted_while_waiting_leaves_nothing(tmp_path, quick, clock, monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(clock, "sleep", interrupt)
+    file = trace(tmp_path, *[500] * 8)
+
+    code, out, said = quick("track", "--trace", file, "--max-intensity", "300", *PROGRAM)
+
+    assert (code, out) == (130, "")
+    assert "waits until" in said
+    assert store_of(tmp_path).rows("from runs") == []
+    assert not (tmp_path / "store").exists()
+
+
+def test_who_leaves_rather_than_waits_says_how_the_very_same_command_is_run_later(tmp_path, quick, clock, monkeypatch):
+    file = trace(tmp_path, 500, 500, *[100] * 8)
+    words = ["track", "--trace", file, "--max-intensity", "300", "--max-wait", "4h", "--deadline", "6h"]
+    words += ["--exit-on-pause", "--", "./train.sh", "--deadline", "9"]
+    program = tmp_path / "train.sh"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", ["greenml", *words])
+
+    code, _, said = quick(*words)
+
+    assert code == 75
+    at = clock.at + 6 * HOUR
+    own = [*words[1:7], "--exit-on-pause", "--", "./train.sh", "--deadline", "9"]
+    pinned = ["greenml", "track", "--deadline", f"{at:%Y-%m-%dT%H:%M:%S}+00:00", *own]
+    assert shlex.join(pinned) in said
+    assert store_of(tmp_path).rows("from runs") == []
+
+
+def test_a_program_is_refused_by_a_policy(tmp_path, quick, monkeypatch):
+    monkeypatch.setenv("GREENML_POLICY", policy(tmp_path, "never_above: 300\non_violation: refuse"))
+    code, out, said = quick("track", "--intensity", "475", *PROGRAM)
+    assert (code, out) == (6, "")
+    assert "above 300 g/kWh" in said
+    db = store_of(tmp_path)
+    assert db.rows("from runs") == []
+    assert db.rows("select command, outcome from audit") == [{"command": "track", "outcome": "refused"}]
+
+
+def test_the_verdict_on_a_program_bears_the_id_of_its_run(tmp_path, quick, clock):
+    file = policy(tmp_path, "never_above: 300")
+    code, _, said = quick("track", "--trace", trace(tmp_path, 500, *[100] * 8), "--policy", file, *PROGRAM)
+    assert code == 0, said
+    assert f"policy ours ({file})" in said
+    rows = store_of(tmp_path).rows("select outcome from audit join runs using (run_id) order by decided_at")
+    assert [row["outcome"] for row in rows] == ["waited", "allowed"]
+
+
+# A search
+
+
+def test_a_search_waits_and_keeps_its_decisions(tmp_path, sweep, db, clock):  # noqa: F811
+    begun = clock.at
+    file = trace(tmp_path, 500, 500, *[100] * 8)
+
+    code, _, said = sweep("--trials", "2", "--trace", file, "--max-intensity", "300", "--max-wait", "4h")
+
+    assert code == 0, said
+    assert clock.at - begun >= HOUR
+    kinds = db.rows("select distinct kind from decisions join runs using (run_id) where what <> 'fallback'")
+    assert kinds == [{"kind": "sweep"}]
+    assert [what for what, _ in decided(db)] == ["wait", "start"]
+    assert db.rows("select count(*) as n from trials") == [{"n": 2}]
+
+
+def test_a_search_with_a_time_budget_takes_so_long_at_most(tmp_path, sweep, db, clock):  # noqa: F811
+    begun = clock.at
+    file = trace(tmp_path, *[500] * 5, 100, 100, *[500] * 20)
+    flags = ("--trace", file, "--when-green", "--stays-on")
+    assert sweep("--trials", "1", *flags)[0] == 2
+    code, _, said = sweep("--trials", "1", *flags, "--time-budget", "90m")
+    assert code == 0, said
+    assert 4 * HOUR <= clock.at - begun <= 5 * HOUR
+
+
+def test_a_search_is_refused_by_a_policy(tmp_path, sweep, db):  # noqa: F811
+    file = policy(tmp_path, "never_above: 300")
+    code, _, said = sweep("--trials", "1", "--intensity", "475", "--policy", file)
+    assert code == 6
+    assert "above 300 g/kWh" in said
+    assert db.rows("from runs") == []
+    assert db.rows("select command, outcome from audit") == [{"command": "sweep", "outcome": "refused"}]
+
+
+def test_a_broken_policy_holds_the_next_trial_back(tmp_path, sweep, seat, db, clock):  # noqa: F811
+    """An hour goes by with every trial, and every other hour is dirty."""
+
+    def pass_an_hour(_):
+        clock.at += HOUR
+
+    seat.before = pass_an_hour
+    file = policy(tmp_path, "never_above: 300")
+    code, _, said = sweep("--trials", "3", "--trace", trace(tmp_path, *[100, 500] * 12), "--policy", file)
+
+    assert code == 0, said
+    assert [what for what, _ in decided(db)] == ["pause", "resume"] * 2
+    assert "pauses until" in said
+    assert db.rows("select count(*) as n from trials where state = 'complete'") == [{"n": 3}]
+    assert {row["outcome"] for row in db.rows("from audit")} == {"allowed", "waited"}
+
+
+def test_a_command_is_the_same_but_for_its_deadline():
+    words = ["sweep", "--trials", "3", "--deadline=6h"]
+    assert gate.again(words, command="sweep", deadline=None) == words
+    assert gate.again(words, command="sweep", deadline="T") == ["sweep", "--deadline", "T", "--trials", "3"]
