@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +64,7 @@ def _asked(db: Store, run_ids: list[str]) -> tuple[Asked, Intensity] | None:
 
 
 def _config(run: Row) -> Row:
-    config = json.loads(run["config"]) if isinstance(run["config"], str) else run["config"]
+    config = run["config"]  # of an imported run any JSON
     return config if isinstance(config, dict) else {}
 
 
