@@ -15,7 +15,8 @@ from conftest import GREENML, environment
 
 from greenml.store import Store
 
-DIGITS = ("cnn", "--dataset", "digits", "--device", "cpu", "--epochs", "12", "--quiet")
+DIGITS = ("cnn", "--dataset", "digits", "--device", "cpu", "--epochs", "2", "--quiet")
+LONGER = (*DIGITS, "--epochs", "12")
 """Its first epoch is known to the planner some epochs later, when its joules have settled."""
 OFTEN = ("--check-interval", "0.001s")
 linux = pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL elsewhere")
@@ -68,7 +69,7 @@ def killed_once_it_stands_still(folder, *arguments):
 def test_a_run_that_is_killed_while_it_waits_is_crashed_and_goes_on(tmp_path, quick):
     waits = ("--trace", trace(tmp_path, *[500] * 48), "--max-intensity", "300", "--check-interval", "1s")
 
-    run_id, decisions = killed_once_it_stands_still(tmp_path, "train", *DIGITS, *waits)
+    run_id, decisions = killed_once_it_stands_still(tmp_path, "train", *LONGER, *waits)
 
     db = store_of(tmp_path)
     assert decisions == ["wait"]
@@ -87,13 +88,13 @@ def test_a_run_that_is_killed_while_it_pauses_goes_on_to_the_same_weights(tmp_pa
     file = trace(tmp_path, 500, 500, *[20] * 24)
     pauses = ("--trace", file, "--when-green", "--stays-on", *OFTEN)
 
-    run_id, decisions = killed_once_it_stands_still(tmp_path, "train", *DIGITS, *pauses)
+    run_id, decisions = killed_once_it_stands_still(tmp_path, "train", *LONGER, *pauses)
 
     db = store_of(tmp_path)
     assert decisions[-1] == "pause"
     assert db.rows("select status from runs") == [{"status": "crashed"}]
     done(quick("train", "--resume", run_id, "--deadline", "1m"))
-    done(quick("train", *DIGITS))
+    done(quick("train", *LONGER))
     [run, whole] = db.rows("from runs order by started_at")
     assert (run["status"], run["test_accuracy"]) == ("done", whole["test_accuracy"])
     assert alike(weights(db, run_id), weights(db, whole["run_id"]))
@@ -102,7 +103,7 @@ def test_a_run_that_is_killed_while_it_pauses_goes_on_to_the_same_weights(tmp_pa
 def test_one_that_leaves_where_it_pauses_says_how_to_go_on_and_goes_on_to_the_same_weights(tmp_path, quick):
     file = trace(tmp_path, 500, 500, *[20] * 24)
 
-    code, _, said = quick("train", *DIGITS, "--trace", file, "--when-green", "--exit-on-pause", *OFTEN)
+    code, _, said = quick("train", *LONGER, "--trace", file, "--when-green", "--exit-on-pause", *OFTEN)
 
     db = store_of(tmp_path)
     assert code == 75
@@ -112,7 +113,7 @@ def test_one_that_leaves_where_it_pauses_says_how_to_go_on_and_goes_on_to_the_sa
     assert lines[1] == f"greenml train --resume {run['run_id'][:8]}"
     assert lines[1] in said
     done(quick("train", "--resume", run["run_id"], "--deadline", "1m"))
-    done(quick("train", *DIGITS))
+    done(quick("train", *LONGER))
     [run, whole] = db.rows("from runs order by started_at")
     assert (run["status"], run["test_accuracy"]) == ("done", whole["test_accuracy"])
     assert alike(weights(db, run["run_id"]), weights(db, whole["run_id"]))
