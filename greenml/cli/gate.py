@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from greenml import config as configs
-from greenml import console, units
+from greenml import console
 from greenml.cli import policing, scheduling
+from greenml.cli.gridasking import duration_of
 from greenml.cli.jobs import INTERRUPTED, PAUSED
 from greenml.cli.repeating import without
 from greenml.errors import UsageError
@@ -103,10 +102,7 @@ def _duration(text: str | None, config: Config) -> timedelta | None:
         return None
     if not config.schedule.when_green:
         raise UsageError("--duration without --when-green", hint="leave it out: nothing else asks how long it takes")
-    try:
-        return timedelta(seconds=units.parse_quantity(text, units.SECONDS))
-    except ValueError as error:
-        raise UsageError(f"--duration: {error}", hint="as in 90m") from None
+    return duration_of("--duration", text, "90m")
 
 
 def _told(planner: Planner, store: Store) -> Iterator[Decision]:
@@ -124,20 +120,11 @@ def _leave(
     planner: Planner, store: Store, clock: Clock, *, command: str, deadline: str | None, tail: Sequence[str]
 ) -> None:
     """Say what starts the very same command again, and leave."""
-    from greenml.grid import wake
-
     assert planner.hold is not None
     at = planner.hold.until or clock.now() + timedelta(hours=1)
     words = again(sys.argv[1:], command=command, deadline=deadline, tail=tail)
     store.check()
-    wakes = wake.wakes(
-        [sys.executable, "-m", "greenml", *words],
-        at,
-        folder=Path.cwd(),
-        environment=os.environ,
-        log=store.path.parent.resolve() / "wake.log",
-    )
-    console.say(wake.text(wakes, ["greenml", *words], at))
+    console.say(scheduling.wake_lines(words, at, log=store.path.parent / "wake.log", by_hand=words))
     raise SystemExit(PAUSED)
 
 

@@ -151,6 +151,16 @@ def duration_of(flag: str, text: str, example: str = "4h") -> timedelta:
         raise UsageError(f"{flag}: {error}", hint=f"as in {flag} {example}") from None
 
 
+def moment_of(flag: str, text: str, now: datetime) -> datetime:
+    """ "08:00", "6h" from `now` on -> naive UTC, as `now` is. Raises UsageError."""
+    from greenml.grid import moments
+
+    try:
+        return moments.parse(text, now=now)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{flag}: {error}", hint=moments.EXAMPLES) from None
+
+
 def clock(moment: datetime) -> datetime:
     """UTC -> as the clock on the wall shows it."""
     return moment.replace(tzinfo=UTC).astimezone()

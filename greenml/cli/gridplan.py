@@ -203,8 +203,8 @@ def times(start: str, deadline: str, job: Job, *, may_be_past: bool) -> When:
     from greenml.grid.moments import shown
 
     now = series.now()
-    begins = _moment("--start", start, now)
-    ends = _moment("--deadline", deadline, begins)
+    begins = gridasking.moment_of("--start", start, now)
+    ends = gridasking.moment_of("--deadline", deadline, begins)
     if begins < now and not may_be_past:
         raise UsageError(
             f"--start {start}: that was {format_duration((now - begins).total_seconds())} ago",
@@ -221,15 +221,6 @@ def times(start: str, deadline: str, job: Job, *, may_be_past: bool) -> When:
             hint=f"give a later --deadline, {shown(begins + job.duration, now)} at least, or a shorter --duration",
         )
     return When(start=begins, deadline=ends, now=now)
-
-
-def _moment(flag: str, text: str, now: datetime) -> datetime:
-    from greenml.grid import moments
-
-    try:
-        return moments.parse(text, now=now)
-    except (ValueError, OverflowError) as error:
-        raise UsageError(f"{flag}: {error}", hint=moments.EXAMPLES) from None
 
 
 def look(inquiry: Inquiry, job: Job, when: When) -> Outlook:

@@ -54,6 +54,11 @@ class Job:
     clock: Clock | None = None
     """By which waiting goes; None: the world's."""
 
+    @property
+    def segment(self) -> int:
+        """Of the process life that trains."""
+        return self.past.segment if self.past else 0
+
 
 def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool, goes_on: bool = False) -> None:
     """Train, leave the run's files in its claimed `folder`, print what it came to; as JSON only where nothing `goes_on`
@@ -63,7 +68,7 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool, 
     StoreError where rows still wait.
     """
     outlook = Outlook(store, job.config, job.intensity, job.run_id, resumed=job.past is not None)
-    numbers, segment = itertools.count(), job.past.segment if job.past else 0
+    numbers = itertools.count()
     watch = _watch(job, store, numbers)
     grams_of = watch.grams if watch else None
     screen = Screen(folder, job.config.epochs, job.intensity, outlook, quiet=quiet, grams_of=grams_of)
@@ -79,7 +84,7 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool, 
                     screen.note(f"{waiting}\n{waiting.hint}", always=True)
                 raise error or waiting
             if status == "done":
-                _tell_what_it_saved(job, store, segment, numbers, screen)
+                _tell_what_it_saved(job, store, numbers, screen)
             known = leave_behind(store, job.run_id, folder, screen)
             following.show(log.ending(known, folder))
             if status == "interrupted":
@@ -102,9 +107,9 @@ def carry_out(job: Job, store: Store, folder: Path, *, quiet: bool, json: bool, 
         raise SystemExit(INTERRUPTED)
 
 
-def _tell_what_it_saved(job: Job, store: Store, segment: int, numbers: Iterator[int], screen: Screen) -> None:
+def _tell_what_it_saved(job: Job, store: Store, numbers: Iterator[int], screen: Screen) -> None:
     try:
-        saved = scheduling.what_it_saved(job, store, segment, numbers)
+        saved = scheduling.what_it_saved(job, store, numbers)
     except GreenMLError as error:  # a trace that is gone: what was trained is none the less
         screen.note(f"what standing still has saved is not known: {error}")
         return
@@ -137,8 +142,7 @@ def _train(
     """Run it, storing and showing every record; the status it ended with, and the error of a run that failed."""
     from greenml import run
 
-    segment = job.past.segment if job.past else 0
-    planner = scheduling.planner_of(job, store, outlook, segment, numbers)
+    planner = scheduling.planner_of(job, store, outlook, numbers)
     if planner and planner.policy:
         policing.admit(planner, store)
 
@@ -161,7 +165,7 @@ def _train(
     screen.note(f"run {job.run_id} · {job.intensity.note}")
     if planner and planner.policy:
         screen.note(policing.in_words(planner.policy))
-    return under_meter(life, job.run_id, job.config, store, screen, segment=segment, quiet=quiet)
+    return under_meter(life, job.run_id, job.config, store, screen, segment=job.segment, quiet=quiet)
 
 
 def under_meter(

@@ -97,14 +97,13 @@ def usage_of(
     from greenml.grid.policy import week
     from greenml.units import co2_g
 
-    cpu = environment.hardware()["cpu"]
     used: list[tuple[float | None, float | None]] = []
 
     def ask() -> Usage:
         has_budget = policy and (policy.energy_per_week_j is not None or policy.co2_per_week_g is not None)
         if policy and has_budget:
             try:
-                used[:] = [_used(store, week(policy, now())[0], cpu)]
+                used[:] = [_used(store, week(policy, now())[0], environment.hardware()["cpu"])]
             except StoreError:
                 if not used:
                     raise

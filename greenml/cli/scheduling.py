@@ -14,12 +14,13 @@ import typer
 
 from greenml import units
 from greenml.cli import policing
+from greenml.cli.gridasking import moment_of
 from greenml.cli.options import flag
 from greenml.errors import UsageError
 from greenml.records import Decision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from greenml.cli.forecasts import Outlook
     from greenml.cli.jobs import Job
@@ -104,7 +105,7 @@ def settled(config: Config, now: datetime) -> Config:
     if not schedule.is_on:
         _refuse_idle(schedule, has_policy=policy is not None)
         return config
-    at = _moment(schedule.deadline or SLACK, now)
+    at = moment_of("--deadline", schedule.deadline or SLACK, now)
     if at <= now:
         raise UsageError(
             f"--deadline {schedule.deadline}: that was {units.format_duration((now - at).total_seconds())} ago",
@@ -157,12 +158,12 @@ def rules_of(
     )
 
 
-def planner_of(job: Job, store: Store, outlook: Outlook, segment: int, numbers: Iterator[int]) -> Planner | None:
+def planner_of(job: Job, store: Store, outlook: Outlook, numbers: Iterator[int]) -> Planner | None:
     """What holds a training up; None where nothing does. `numbers` counts its decisions. Raises UsageError and
     DataError."""
     from greenml.grid.planner import Need, SystemClock
 
-    began = next(iter(store.rows(BEGAN, [job.run_id])), None)
+    began = store.rows(BEGAN, [job.run_id])[0] if job.past else None
 
     def need() -> Need:
         remaining, active_w = outlook.remaining()
@@ -176,7 +177,7 @@ def planner_of(job: Job, store: Store, outlook: Outlook, segment: int, numbers: 
         need=need,
         wants_j=outlook.wanted_j,
         run_id=job.run_id,
-        segment=segment,
+        segment=job.segment,
         numbers=numbers,
         asked_at=began["started_at"] if began else None,
         has_started=bool(began and began["has_trained"]),
@@ -243,7 +244,7 @@ LIVED = """
 """
 
 
-def what_it_saved(job: Job, store: Store, segment: int, numbers: Iterator[int]) -> Decision | None:
+def what_it_saved(job: Job, store: Store, numbers: Iterator[int]) -> Decision | None:
     """Of a run that is over and was held up: what that came to; None where it was not, or where nobody can tell."""
     if not store.rows(HELD, [job.run_id]):
         return None
@@ -272,7 +273,7 @@ def what_it_saved(job: Job, store: Store, segment: int, numbers: Iterator[int]) 
     idle = "; the machine is on anyway: what it drew meanwhile is not counted" if job.config.schedule.stays_on else ""
     return Decision(
         run_id=job.run_id,
-        segment=segment,
+        segment=job.segment,
         seq=next(numbers),
         decided_at=clock(),
         what="saved",
@@ -297,18 +298,30 @@ HELD_UNTIL = """
 
 def leave_wakes(store: Store, run_id: str, folder: Path) -> str:
     """The lines that start a paused run again, into `wake.txt` of its folder; what is said of it."""
-    from greenml.grid import wake
     from greenml.grid.series import now
     from greenml.store import resolve_path
 
     until = [row["until_at"] for row in store.rows(HELD_UNTIL, [run_id])]
     at = next(filter(None, until), None) or now() + timedelta(hours=1)
-    command = [sys.executable, "-m", "greenml", "train", "--resume", run_id, "--store", str(store.path.resolve())]
-    wakes = wake.wakes(command, at, folder=Path.cwd(), environment=os.environ, log=folder.resolve() / "wake.log")
     elsewhere = [] if store.path == resolve_path(None) else ["--store", str(store.path)]
-    text = wake.text(wakes, ["greenml", "train", "--resume", run_id[:8], *elsewhere], at)
+    text = wake_lines(
+        ["train", "--resume", run_id, "--store", str(store.path.resolve())],
+        at,
+        log=folder / "wake.log",
+        by_hand=["train", "--resume", run_id[:8], *elsewhere],
+    )
     (folder / "wake.txt").write_text(text, encoding="utf-8")
     return text
+
+
+def wake_lines(words: Sequence[str], at: datetime, *, log: Path, by_hand: Sequence[str]) -> str:
+    """What runs `greenml WORDS` in this folder at a moment (UTC, naive), for the clocks of this system; and how to
+    start it `by_hand`."""
+    from greenml.grid import wake
+
+    command = [sys.executable, "-m", "greenml", *words]
+    wakes = wake.wakes(command, at, folder=Path.cwd(), environment=os.environ, log=log.resolve())
+    return wake.text(wakes, ["greenml", *by_hand], at)
 
 
 def refuse_leaving(schedule: Schedule, *, repeats: int, then: str | None) -> None:
@@ -335,15 +348,6 @@ def _refuse_idle(schedule: Schedule, *, has_policy: bool) -> None:
         if getattr(schedule, key) != getattr(default, key):
             name = f"--{NAMES.get(key, key).replace('_', '-')}"
             raise UsageError(f"{name} without anything to wait for", hint="give --when-green or --pause-above, too")
-
-
-def _moment(text: str, now: datetime) -> datetime:
-    from greenml.grid import moments
-
-    try:
-        return moments.parse(text, now=now)
-    except (ValueError, OverflowError) as error:
-        raise UsageError(f"--deadline: {error}", hint=moments.EXAMPLES) from None
 
 
 def _duration(key: str, text: str) -> timedelta:
