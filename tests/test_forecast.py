@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import bench_forecast
 import pytest
 import torch
-from conftest import STARTED_AT, WORLD, make_end, make_epoch, make_phase, make_run
+from conftest import STARTED_AT, WORLD, make_end, make_epoch, make_phase, make_resume, make_run
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -495,6 +495,19 @@ def test_in_the_midst_of_an_epoch_the_rest_shrinks_with_every_step(db):
 
 
 # The commands, for real
+
+
+def test_a_pause_within_a_life_is_followed_by_a_set_up_of_its_own(db):
+    """Two set-ups in one life, the second of two phases; another in the next life."""
+    names = ("setup", "train", "checkpoint", "wait", "setup", "setup", "train")
+    phases = [
+        make_phase("a" * 12, seq, name=name, epoch=1 if name == "train" else None) for seq, name in enumerate(names)
+    ]
+    db.write([make_run("a" * 12, hardware=CPU), *phases, make_epoch("a" * 12, 1)])
+    again = make_phase("a" * 12, 0, segment=1, name="setup")
+    db.write([make_resume("a" * 12), again, make_end("a" * 12)])
+    [row] = forecasts.history(db, asked())
+    assert (row["num_lives"], row["setup_s"]) == (3, 40.0)
 
 
 def test_estimate_says_plainly_that_it_cannot_know(here):

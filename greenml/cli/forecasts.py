@@ -67,18 +67,28 @@ HISTORY = """
         from finished
         group by run_key
     ),
+    -- A pause within a life is followed by a set-up of its own; a set-up of several phases is one.
+    stretches as (
+        select
+            phase_rows.*,
+            phase_rows.name = 'setup'
+                and coalesce(lag(phase_rows.name) over (partition by run_key, segment order by seq) <> 'setup', true)
+                as begins_setup
+        from phase_rows
+        semi join candidates using (run_key)
+    ),
     spent as (
         select
             phase_rows.run_key,
             phase_rows.name = 'setup' as is_setup,
-            count(distinct segment) as lives,
+            count(*) filter (begins_setup) as num_setups,
             sum(epoch_us(phase_rows.ended_at) - epoch_us(phase_rows.started_at)) / 1e6 as seconds,
             -- sum() skips nulls, and a sum over a gap is not a total.
             if(count(*) = count(joules), sum(joules), null) as total_j,
             if(count(*) = count(joules), sum(cpu_j), null) as total_cpu_j,
             if(count(*) = count(joules), sum(gpu_j), null) as total_gpu_j,
             if(count(*) = count(joules), sum(ram_j), null) as total_ram_j
-        from phase_rows
+        from stretches as phase_rows
         join candidates using (run_key)
         left join finished using (run_key, epoch)
         where phase_rows.name = 'setup'
@@ -103,7 +113,7 @@ HISTORY = """
         candidates.started_at,
         work.num_trained,
         work.num_validated + coalesce(candidates.test_count, 0) as num_evaluated,
-        setups.lives as num_lives,
+        setups.num_setups as num_lives,
         setups.seconds as setup_s,
         setups.total_j as setup_j,
         works.seconds as work_s,
