@@ -103,6 +103,18 @@ def test_rows_of_decisions_are_handed_over_where_there_are_some(
     assert not (tmp_path / "others" / "decisions.csv").exists()
 
 
+def test_the_time_of_a_run_is_apart_from_that_for_which_it_waited(db: Store, greenml: Greenml) -> None:
+    """Forty seconds at 10 W, after ten of waiting at 1 W; what it idles above is what it drew in all of them."""
+    idle = {"meter": {"idle": {"watts": 0.5, "source": "measured", "method": "as stored"}}}
+    wait = make_phase(A, 0, name="wait", cpu_j=10.0, ram_j=0.0)
+    db.write([make_run(A, **idle), wait, *(make_phase(A, seq) for seq in range(1, 5)), make_end(A)])
+    [row] = db.rows("select duration_s, above_idle_kwh * 3.6e6 as above_idle_j from leaderboard")
+    assert row == {"duration_s": 40.0, "above_idle_j": pytest.approx(410 - 0.5 * 50)}
+    assert db.rows("select duration_s, waited_s from run_totals") == [{"duration_s": 40.0, "waited_s": 10.0}]
+    assert "40.0 s, and 10.0 s of waiting" in greenml("runs", "show", A)[1]
+    assert "10.0 W, mean of CPU, GPU and memory over the run" in greenml("report", "--model-card", A)[1]
+
+
 def test_what_a_sample_emits_counts_at_the_intensity_of_the_test(db: Store, greenml: Greenml) -> None:
     train, test = {"g_per_kwh": 200.0}, {"g_per_kwh": 3.6, "name": "test"}
     status = {"intensity_status": "actual"}

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenml.errors import DataError, UsageError
+from greenml.grid.feed import Known
 from greenml.grid.series import Series, regular
-from greenml.grid.watch import Mean, Told, Watch, mean_of
+from greenml.grid.watch import Mean, Watch, mean_of
 from greenml.records import Decision, Epoch, Phase, Source
 from greenml.run import EPOCH_PHASES
 from greenml.units import co2_g, kwh
@@ -38,7 +39,7 @@ def series(*values: float | None, every: timedelta = MINUTE, start: datetime = S
 
 def watched(source: Series | Any, records: Sequence[Record], **changes: Any) -> list[Any]:
     """What a watch makes of these records."""
-    source = Told(source) if isinstance(source, Series) else source
+    source = Known(source) if isinstance(source, Series) else source
     return list(Watch(source, WORLD, epoch_phases=EPOCH_PHASES, **changes).fill(records))
 
 
@@ -129,7 +130,7 @@ def test_of_unknown_joules_the_grams_are_unknown(db: Store) -> None:
 def test_the_pue_multiplies_them(db: Store) -> None:
     intensity = replace(WORLD, pue=1.5)
     records = life(A, [100.0, 100.0], intensity=intensity)
-    db.write(Watch(Told(series(100.0)), intensity, epoch_phases=EPOCH_PHASES).fill(records))  # type: ignore[arg-type]
+    db.write(Watch(Known(series(100.0)), intensity, epoch_phases=EPOCH_PHASES).fill(records))  # type: ignore[arg-type]
     assert db.rows("select co2_g from leaderboard") == [{"co2_g": kwh(200.0) * 1.5 * 100}]
 
 
@@ -246,7 +247,7 @@ def test_a_resumed_run_counts_every_attempt_at_its_own_time(db: Store) -> None:
 
 
 def test_a_budget_reckons_with_the_intensity_of_the_moment() -> None:
-    watch = Watch(Told(series(100.0, 400.0, every=timedelta(seconds=10))), WORLD, before={A: (50.0, 200.0)})
+    watch = Watch(Known(series(100.0, 400.0, every=timedelta(seconds=10))), WORLD, before={A: (50.0, 200.0)})
     assert watch.grams(50.0) == pytest.approx(kwh(50 * 200))
     list(watch.fill([make_phase(A, 0)]))
     assert watch.grams(160.0) == pytest.approx(kwh(50 * 200 + 100 * 100 + 10 * 100))

@@ -173,7 +173,7 @@ RULES = {"budget_per_week": {"energy": "1kWh", "co2": "400g"}, "time_zone": "UTC
 def used(db: Store, now: datetime):
     rules = policies.validate(RULES, file="policy.yaml", name="ours")
     intensity = accounting.intensity_of(configs.validate({"model": "cnn"}))
-    usage = policing.usage_of(rules, db, intensity, now=lambda: now)()
+    usage = policing.facts_of(rules, db, intensity)(now)
     return usage.used_j, usage.used_g
 
 

@@ -481,6 +481,26 @@ def test_a_reader_brings_an_older_schema_up_to_date(tmp_path: Path) -> None:
     assert old.rows("select max(version) as version from schema_migrations") == [{"version": max(migrations())}]
 
 
+def test_the_time_of_a_run_that_had_counted_its_waits_no_longer_does(db: Store) -> None:
+    """As a store of schema 6 has it: ten seconds of waiting and ten of training as twenty."""
+    other = "b" * 12
+    db.write([make_run(RUN), make_phase(RUN, 0, name="wait"), make_phase(RUN, 1), make_end(RUN)])
+    record(db, other, [0.9], [100.0])
+    by_hand(
+        db,
+        """
+        update totals set duration_s = duration_s + waited_s;
+        alter table totals drop column waited_s;
+        delete from schema_migrations where version = 7
+        """,
+    )
+    times = "select duration_s, waited_s from run_totals order by run_id"
+    assert Store(db.path).rows(times) == [
+        {"duration_s": 10.0, "waited_s": 10.0},
+        {"duration_s": 10.0, "waited_s": 0.0},
+    ]
+
+
 def test_an_older_schema_that_cannot_be_written_names_the_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from greenml.grid.planner import Planner, Usage
-    from greenml.grid.policy import Policy
+    from greenml.grid.planner import Planner
+    from greenml.grid.policy import Facts, Policy
     from greenml.records import Intensity
     from greenml.store import Store
 
@@ -82,34 +82,33 @@ def admit(planner: Planner, store: Store) -> None:
         store.write(said)
 
 
-def usage_of(
+def facts_of(
     policy: Policy | None,
     store: Store,
     intensity: Intensity,
     *,
-    now: Callable[[], datetime],
     wants_j: Callable[[], float | None] = lambda: None,
-) -> Callable[[], Usage]:
+) -> Callable[[datetime], Facts]:
     """What a policy asks of a run beside the intensity, whenever it asks. Where the store is held at that moment, what
     it said last stands. `wants_j` says what the run is still going to use."""
     from greenml import environment
-    from greenml.grid.planner import Usage
-    from greenml.grid.policy import week
+    from greenml.grid.policy import Facts, week
     from greenml.units import co2_g
 
     used: list[tuple[float | None, float | None]] = []
 
-    def ask() -> Usage:
+    def ask(now: datetime) -> Facts:
         has_budget = policy and (policy.energy_per_week_j is not None or policy.co2_per_week_g is not None)
         if policy and has_budget:
             try:
-                used[:] = [_used(store, week(policy, now())[0], environment.hardware()["cpu"])]
+                used[:] = [_used(store, week(policy, now)[0], environment.hardware()["cpu"])]
             except StoreError:
                 if not used:
                     raise
         used_j, used_g = used[0] if used else (None, None)
         wants = wants_j()
-        return Usage(
+        return Facts(
+            now=now,
             region=intensity.region_asked,
             used_j=used_j,
             used_g=used_g,

@@ -288,8 +288,15 @@ def headline(run: Row) -> list[tuple[str, str]]:
         ("", f"{figure(run['joules_per_sample'])} J per training image" if run["joules_per_sample"] else ""),
         ("CO2e", emitted(run)),
         ("", run["intensity_note"]),
-        ("time", format_duration(run["duration_s"])),
+        ("time", time_in_words(run)),
     ]
+
+
+def time_in_words(run: Row) -> str:
+    """How long it ran, and how long it stood still for cleaner electricity."""
+    waited_s = sum(phase["duration_s"] for phase in run["phases"] if phase["name"] == "wait")
+    waiting = f", and {format_duration(waited_s)} of waiting" if waited_s else ""
+    return f"{format_duration(run['duration_s'])}{waiting}"
 
 
 def emitted(run: Row) -> str:

@@ -152,11 +152,12 @@ def _elsewhere(recorded: _Recorded, codes: Sequence[str]) -> Iterator[Row]:
 
 def _by_the_hour(db: Store, recorded: _Recorded, file: Path | None, at: str | None, *, shift: bool) -> Row:
     """At the hours of a trace, or of what a provider has told, from the run's own begin or the time of day `at` on."""
+    from greenml.grid.trace import averages
     from greenml.grid.watch import Mean
 
     moved = _moved(recorded.start, at)
     start, end = recorded.start + moved, recorded.end + moved
-    series = _trace(file, start, shift=shift) if file else _history(db, recorded, start, end)
+    series = averages(file, start, shift=shift) if file else _history(db, recorded, start, end)
     if not series.covers(start, end):
         _refuse(series, start, end)
     mean = Mean(0.0)
@@ -181,20 +182,13 @@ def _moved(start: datetime, at: str | None) -> timedelta:
     return there.astimezone(UTC).replace(tzinfo=None) - start
 
 
-def _trace(file: Path, start: datetime, *, shift: bool) -> Series:
-    from greenml.grid import trace
-
-    series = trace.read(file)
-    if series.kind != "average":
-        raise UsageError(f"{file}: {series.kind} intensities account for nothing", hint="give a trace of average ones")
-    return trace.shifted(series, start) if shift else series
-
-
 def _history(db: Store, recorded: _Recorded, start: datetime, end: datetime) -> Series:
     """What counted in the run: its trace, or what the store has kept of its provider. Raises UsageError."""
+    from greenml.grid.trace import averages
+
     config = recorded.run["config"]
     if config.get("trace"):
-        return _trace(Path(config["trace"]), start, shift=bool(config.get("trace_shift")))
+        return averages(Path(config["trace"]), start, shift=bool(config.get("trace_shift")))
     for series in _remembered(db, recorded.run["region_asked"]):
         if series.covers(start, end):
             return series

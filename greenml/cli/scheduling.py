@@ -212,7 +212,7 @@ def make_planner(
         open_feed(Asked.of(config), store, intensity, clock=clock.now),
         clock=clock,
         need=need,
-        usage=policing.usage_of(policy, store, intensity, now=clock.now, wants_j=wants_j),
+        facts=policing.facts_of(policy, store, intensity, wants_j=wants_j),
         pue=intensity.pue,
         **how,
     )

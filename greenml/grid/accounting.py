@@ -10,7 +10,8 @@ from greenml import grid
 from greenml.config import Schedule
 from greenml.errors import UsageError
 from greenml.grid import live, trace
-from greenml.grid.watch import Told, Watch
+from greenml.grid.feed import Known
+from greenml.grid.watch import Watch
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -108,14 +109,9 @@ def series_of(config: Config, now: datetime) -> Series | None:
     """
     if config.trace is None:
         return None
-    series = trace.read(Path(config.trace))
-    if series.kind != "average":
-        raise UsageError(
-            f"{config.trace}: {series.kind} intensities account for nothing",
-            hint="they may steer; account with a trace of average ones",
-        )
+    series = trace.averages(Path(config.trace), now, shift=config.trace_shift)
     if config.trace_shift:
-        return trace.shifted(series, now)
+        return series
     if series.start is None or series.end is None or not series.start <= now < series.end:
         raise UsageError(
             f"{config.trace} covers {_span(series)}, and not now ({now:%Y-%m-%d %H:%M} UTC)",
@@ -128,7 +124,7 @@ def watch_of(config: Config, intensity: Intensity, now: datetime, **how: Any) ->
     """Who fills the intensity in while a run lasts; None where one factor counts for all of it. `how` is as in `Watch`.
     Raises UsageError as `series_of` does."""
     series = series_of(config, now)
-    return None if series is None else Watch(Told(series), intensity, **how)
+    return None if series is None else Watch(Known(series), intensity, **how)
 
 
 def _span(series: Series) -> str:

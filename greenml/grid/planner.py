@@ -101,17 +101,6 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """What a policy asks of a run beside the intensity."""
-
-    region: str | None = None
-    used_j: float | None = None
-    used_g: float | None = None
-    wants_j: float | None = None
-    wants_g: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
     """Why a run does not go on."""
 
@@ -140,18 +129,19 @@ class Planner:
         segment: int = 0,
         clock: Clock | None = None,
         need: Callable[[], Need] = lambda: Need(remaining=None),
-        usage: Callable[[], Usage] = Usage,
+        facts: Callable[[datetime], Facts] = lambda now: policies.Facts(now=now),
         numbers: Iterator[int] | None = None,
         command: str = "train",
         pue: float = 1.0,
         asked_at: datetime | None = None,
         has_started: bool = False,
     ) -> None:
-        """`numbers` counts the decisions of the segment, where somebody else makes some, too. `command` is who asks.
-        A run that is taken up again was `asked_at` when it began, and `has_started` where it has trained."""
+        """`facts` are what a policy asks of the run beside the intensity. `numbers` counts the decisions of the
+        segment, where somebody else makes some, too. `command` is who asks. A run that is taken up again was `asked_at`
+        when it began, and `has_started` where it has trained."""
         self._rules, self._feed, self._run_id, self._segment = rules, feed, run_id, segment
         self._clock: Clock = clock or SystemClock()
-        self._need, self._usage = need, usage
+        self._need, self._facts_of = need, facts
         self._untold: list[Decision] = []
         self._command = command
         self._judgements: list[Judgement] = []
@@ -282,19 +272,11 @@ class Planner:
         return Hold(rule="policy", what=self._what, why=f"policy {policy.name}: {broken}", until=at, since=now)
 
     def _facts(self, now: datetime) -> Facts:
-        usage, step = self._usage(), self._feed.averages(now, now + timedelta(minutes=1)).at(now)
+        facts, step = self._facts_of(now), self._feed.averages(now, now + timedelta(minutes=1)).at(now)
+        if step:
+            facts = replace(facts, g_per_kwh=step.g_per_kwh, intensity_status=step.status)
         # What a run wants is asked before it begins; then it has what is left of the budget.
-        wants_j, wants_g = (None, None) if self._has_started else (usage.wants_j, usage.wants_g)
-        return policies.Facts(
-            now=now,
-            g_per_kwh=step.g_per_kwh if step else None,
-            intensity_status=step.status if step else None,
-            region=usage.region,
-            used_j=usage.used_j,
-            used_g=usage.used_g,
-            wants_j=wants_j,
-            wants_g=wants_g,
-        )
+        return replace(facts, wants_j=None, wants_g=None) if self._has_started else facts
 
     def _averages(self, now: datetime) -> Series:
         """What is known of the time in which a policy may allow it. Of services only as much as they like to tell: who

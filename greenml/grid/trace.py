@@ -58,6 +58,20 @@ def read(file: Path, *, tz: str | None = None, zone: str | None = None) -> Serie
     return Series(steps=steps, provider="trace", source=file.name, zone=rows[0].zone or zone, kind=rows[0].kind)
 
 
+def averages(file: Path, at: datetime, *, shift: bool) -> Series:
+    """The trace by which grams are reckoned, `shifted` to `at` (UTC, naive) where that was asked for.
+
+    Raises UsageError as `read` and `shifted` do, and for marginal intensities.
+    """
+    series = read(file)
+    if series.kind != "average":
+        raise UsageError(
+            f"{file}: {series.kind} intensities account for nothing",
+            hint="they may steer; account with a trace of average ones",
+        )
+    return shifted(series, at) if shift else series
+
+
 def shifted(series: Series, to: datetime) -> Series:
     """The trace as if it had been recorded around `to` (UTC, naive): moved by whole weeks, so that every hour stays on
     its day of the week, by whole years of 52 where that leaves two days after `to`. Where it would end before a run

@@ -42,16 +42,6 @@ class Source(Protocol):
         """What is known of [start, end), as far as it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """One series, known from the start: a trace, say."""
-
-    series: Series
-
-    def past(self, start: datetime, end: datetime) -> Series:
-        return self.series.between(start, end)
-
-
 @dataclass(slots=True)
 class Mean:
     """The intensity over several phases, weighted by their joules; a phase without one counts with `factor`."""

@@ -254,10 +254,11 @@ def questions(run: Row, contest: Row) -> str:
 
 
 def power(run: Row) -> str:
-    """The mean over the whole run."""
+    """The mean over the whole run, without the time for which it waited."""
     if run["own_kwh"] is None or not run["duration_s"]:
         return UNKNOWN
-    watts = run["own_kwh"] * JOULES_PER_KWH / run["duration_s"]
+    waiting_j = sum(phase["total_j"] for phase in run["phases"] if phase["name"] == "wait")
+    watts = (run["own_kwh"] * JOULES_PER_KWH - waiting_j) / run["duration_s"]
     return f"{mark(run['source'])}{figure(watts)} W, mean of CPU, GPU and memory over the run"
 
 

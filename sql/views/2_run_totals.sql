@@ -1,4 +1,5 @@
--- One row per run: everything it took, from the first reading of the meter to the last, summed from its phases.
+-- One row per run: everything it took, from the first reading of the meter to the last, summed from its phases. Its time
+-- is apart from that for which it waited.
 create or replace view phase_totals as
 with lives as (
     select
@@ -24,7 +25,8 @@ priced as (
 sums as (
     select
         run_key,
-        sum(epoch_us(ended_at) - epoch_us(started_at)) / 1e6 as duration_s,
+        coalesce(sum(epoch_us(ended_at) - epoch_us(started_at)) filter (name <> 'wait'), 0) / 1e6 as work_s,
+        coalesce(sum(epoch_us(ended_at) - epoch_us(started_at)) filter (name = 'wait'), 0) / 1e6 as wait_s,
         sum(cpu_j) as known_cpu_j,
         sum(gpu_j) as known_gpu_j,
         sum(ram_j) as known_ram_j,
@@ -54,7 +56,7 @@ judged as (
 )
 select
     run_key,
-    duration_s,
+    work_s as duration_s,
     -- sum() skips nulls, and a sum over a gap is not a total.
     if(true_cpu_source = 'unknown', null, known_cpu_j) as cpu_j,
     if(true_gpu_source = 'unknown', null, known_gpu_j) as gpu_j,
@@ -67,7 +69,8 @@ select
     setup_j,
     total_overlap_s as overlap_s,
     mean_g_per_kwh as g_per_kwh,
-    worst_status as intensity_status
+    worst_status as intensity_status,
+    wait_s as waited_s
 from judged;
 
 -- One row per run: the same, kept, with its sum.
@@ -75,6 +78,7 @@ create or replace view run_totals as
 select
     runs.run_id,
     totals.duration_s,
+    totals.waited_s,
     totals.cpu_j + totals.gpu_j + totals.ram_j as total_j,
     totals.known_j,
     totals.cpu_j,

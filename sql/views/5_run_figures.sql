@@ -1,6 +1,6 @@
 -- One row per run with phases, removed runs among them: everything that its model took, which for a compressed one is what
 -- the run took and what all of its ancestors did: without their training there is no such model. Sums, sources and bounds
--- are of all that; `setup_j` and `duration_s` are of the run alone.
+-- are of all that; `setup_j`, `duration_s` and `waited_s` are of the run alone.
 create or replace view model_totals as
 select
     totals.run_key,
@@ -24,6 +24,7 @@ select
     coalesce(totals.error_j + inherited.inherited_error_j, totals.error_j, inherited.inherited_error_j) as error_j,
     totals.setup_j,
     totals.duration_s,
+    totals.waited_s,
     totals.overlap_s + coalesce(inherited.inherited_overlap_s, 0) as overlap_s,
     coalesce(inherited.is_any_replayed, false) as is_any_replayed
 from totals
@@ -99,6 +100,7 @@ select
     totals.error_j,
     totals.setup_j,
     totals.duration_s,
+    totals.waited_s,
     totals.overlap_s,
     -- Taken apart once: JSON is slow.
     runs.meter ->> ['$.cpu.method', '$.gpu.method', '$.ram.method', '$.idle.watts'] as methods,

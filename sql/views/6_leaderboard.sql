@@ -65,7 +65,7 @@ select
     kwh(setup_j) as setup_kwh,
     setup_j / nullif(own_j, 0) as setup_share,
     idle_w,
-    kwh(own_j - idle_w * duration_s) as above_idle_kwh,
+    kwh(own_j - idle_w * (duration_s + waited_s)) as above_idle_kwh,
     total_co2_g as co2_g,
     duration_s,
     overlap_s,
