@@ -220,6 +220,7 @@ def test_a_series_has_a_process_a_member_and_goes_on_past_what_does_not_apply(tr
         return (2, "") if "dynamic" in command else (0, json.dumps([{"run_id": run["run_id"]}]))
 
     arguments = ["compress", DIGITS_RUN, "--all", "--sparsity", "0.2,0.4", "--student", "tiny_student", "--tag", "x"]
+    arguments += ["--epochs", "1", "--calibration=300"]
     monkeypatch.setattr(compressing, "watched", watched)
     monkeypatch.setattr("sys.argv", ["greenml", *arguments])
     code, out, err = greenml(*arguments, width=120)
@@ -232,8 +233,11 @@ def test_a_series_has_a_process_a_member_and_goes_on_past_what_does_not_apply(tr
     ]  # fmt: skip
     assert [words[words.index("--sparsity") + 1] for words in asked[5:7]] == ["0.2", "0.4"]
     assert [words.count("--sparsity") for words in asked] == [0] * 5 + [1] * 6 + [0]
-    assert all("--json" in words and "--all" not in words and "--student" not in words for words in asked[:-1])
-    assert asked[-1][-4:] == ["distill", "--json", "--student", "tiny_student"]
+    assert all("--json" in words and "--all" not in words for words in asked)
+    assert not any("--student" in words for words in asked[:-1])
+    assert "--student" in asked[-1]
+    assert [words.count("--epochs") for words in asked] == [0, 1, 0, 0, 0, *[1] * 7]
+    assert [words.count("--calibration=300") for words in asked] == [1, 1, *[0] * 7, 1, 1, 0]
     assert all("x" in words for words in asked)
     assert "int8" in out
 

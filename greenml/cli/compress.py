@@ -152,7 +152,7 @@ def compress(
     told = {key: part for key, part in parts.items() if part is not None}
     drafts = []
     for chain in chains:
-        own = told if "distill" in chain or not every else {key: told[key] for key in told.keys() - {"student"}}
+        own = {key: part for key, part in told.items() if key not in plans.unmeant(chain)}
         drafts += [make_plan(parent, given, chain, own | sparse) for sparse in sparsities(sparsity, chain)]
     if len(drafts) > 1:
         compressing.series(place, parent, drafts, json=json, per_day=predictions_per_day)
@@ -226,16 +226,11 @@ def make_plan(parent: Parent, given: Mapping[str, Any], chain: tuple[str, ...], 
 
 def refuse_unused(given: Mapping[str, Any], chain: tuple[str, ...]) -> None:
     """Raise UsageError for a flag that means nothing to these methods."""
-    meant = {
-        "sparsity": plans.SPARSE,
-        "epochs": plans.FINE_TUNED,
-        "lr": plans.FINE_TUNED,
-        "calibration": plans.CALIBRATED,
-    }
-    for key, methods in meant.items():
-        if given[key] is not None and not set(chain) & set(methods):
+    for key in plans.unmeant(chain):
+        if given[key] is not None:
             raise UsageError(
-                f"--{key} means nothing to {','.join(chain) or 'an export'}", hint=f"it is for {', '.join(methods)}"
+                f"--{key} means nothing to {','.join(chain) or 'an export'}",
+                hint=f"it is for {', '.join(plans.MEANT[key])}",
             )
 
 

@@ -11,7 +11,7 @@ from greenml import console
 from greenml.cli import jobs, ledger, portrait
 from greenml.cli.repeating import watched, without
 from greenml.cli.screen import Notes
-from greenml.compress.plan import SPARSE
+from greenml.compress.plan import SPARSE, unmeant
 from greenml.records import Epoch, Notice, Phase, Progress, Run, RunEnd
 from greenml.tally import Tally
 from greenml.units import format_duration
@@ -54,7 +54,7 @@ BREAK_EVEN = """
 """
 STAGES = ("compress", "calibrate", "export")
 """Phases that are told of when they are over; others show as epochs and on the bar."""
-OWN_FLAGS = ("--method", "--sparsity", "--student")
+OWN_FLAGS = ("--method", "--sparsity")
 """What the members of a series differ in, ..."""
 SWITCHES = ("--json", "--all")
 """... and what only the series as a whole is asked for."""
@@ -154,8 +154,8 @@ def series(store: Store, parent: Parent, plans: list[Plan], *, json: bool, per_d
         console.say(f"{number} of {len(plans)}: {plan.words}")
         own = ["--method", ",".join(plan.methods), "--json"]
         own += ["--sparsity", str(plan.sparsity)] if set(plan.methods) & set(SPARSE) else []
-        own += ["--student", plan.student] if plan.student else []
-        arguments = [word for word in without(rest, OWN_FLAGS) if word not in SWITCHES]
+        others = [f"--{key}" for key in unmeant(plan.methods)]
+        arguments = [word for word in without(rest, (*OWN_FLAGS, *others)) if word not in SWITCHES]
         code, printed = watched([sys.executable, "-m", "greenml", name, *arguments, *own])
         run_ids += dict.fromkeys(row["run_id"] for row in codec.loads(printed or "[]"))
         if code == jobs.INTERRUPTED:

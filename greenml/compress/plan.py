@@ -31,6 +31,8 @@ ENDS = ("qat", "int8", "dynamic", "bf16", "fp16")
 FINE_TUNED = ("prune", "prune-unstructured", "distill", "qat")
 SPARSE = ("prune", "prune-unstructured")
 CALIBRATED = ("int8", "qat")
+MEANT = {"sparsity": SPARSE, "epochs": FINE_TUNED, "lr": FINE_TUNED, "calibration": CALIBRATED, "student": ("distill",)}
+"""Which settings mean something to some methods only."""
 NEEDS: dict[str, dict[str, tuple[str, ...]]] = {
     "compress": {
         "int8": ("openvino", "nncf"),
@@ -194,6 +196,11 @@ def few_images(num: int) -> UsageError:
         f"{num} images are too few to calibrate with: ranges need at least {MIN_CALIBRATION}",
         hint="more training images, or --method bf16, which needs none",
     )
+
+
+def unmeant(chain: Sequence[str]) -> list[str]:
+    """The settings that mean nothing to these methods."""
+    return [key for key, methods in MEANT.items() if not set(chain) & set(methods)]
 
 
 def parse_chain(text: str) -> tuple[str, ...]:
