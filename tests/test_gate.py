@@ -7,15 +7,17 @@ import sys
 from datetime import timedelta
 
 import pytest
+from conftest import make_end, make_phase, make_run
 from test_held_up import store_of, trace
 from test_policy_cli import Clock, policy
 from test_sweep_cli import seat, sweep  # noqa: F401
 
-from greenml.cli import gate
+from greenml.cli import gate, searchpast
 from greenml.grid import planner
 from greenml.grid import series as series_module
 
 HOUR = timedelta(hours=1)
+A = "a" * 12
 PROGRAM = ("--", sys.executable, "-c", "print('trained')")
 
 
@@ -182,6 +184,46 @@ def test_a_broken_policy_holds_the_next_trial_back(tmp_path, sweep, seat, db, cl
     assert "pauses until" in said
     assert db.rows("select count(*) as n from trials where state = 'complete'") == [{"n": 3}]
     assert {row["outcome"] for row in db.rows("from audit")} == {"allowed", "waited"}
+
+
+def test_a_search_pauses_between_two_trials_above_a_level(tmp_path, sweep, seat, db, clock):  # noqa: F811
+    """An hour goes by with every trial. Three are left after the first, so that waiting for 100 g/kWh pays; what it
+    draws meanwhile is its own, in a phase that is no time of the search."""
+
+    def pass_an_hour(_):
+        clock.at += HOUR
+
+    seat.before = pass_an_hour
+    file = trace(tmp_path, 100, *[500] * 3, *[100] * 20)
+    code, _, said = sweep("--trials", "4", "--trace", file, "--pause-above", "400", "--stays-on")
+
+    assert code == 0, said
+    [(pause, why), (resume, _)] = decided(db)
+    assert (pause, resume) == ("pause", "resume")
+    assert why == "500 g/kWh are above 400; goes on below 360"
+    assert [len(seat.tasks), *db.rows("select count(*) as n from trials where state = 'complete'")] == [4, {"n": 4}]
+    [run] = db.rows("select run_id from runs where kind = 'sweep'")
+    phases = db.rows("select name, ended_at - started_at as lasted from phases where run_id = ?", [run["run_id"]])
+    waited_s = sum(row["lasted"].total_seconds() for row in phases if row["name"] == "wait")
+    assert waited_s > 0
+    assert db.rows("select waited_s from run_totals where run_id = ?", [run["run_id"]]) == [
+        {"waited_s": pytest.approx(waited_s)}
+    ]
+
+
+def test_a_search_that_would_leave_in_its_midst_is_refused(tmp_path, sweep, db):  # noqa: F811
+    code, _, said = sweep("--trials", "1", "--intensity", "475", "--pause-above", "400", "--exit-on-pause")
+    assert code == 2
+    assert "leave out --exit-on-pause or --pause-above" in said
+
+
+def test_what_a_search_waited_is_no_time_that_it_took(db):
+    """Ten of thirty seconds."""
+    names = ("search", "wait", "search")
+    phases = [make_phase(A, seq, name=name) for seq, name in enumerate(names)]
+    db.write([make_run(A, kind="sweep"), *phases, make_end(A)])
+    assert db.rows(searchpast.DURATION, [A]) == [{"duration_s": 20.0}]
+    assert db.rows(searchpast.DURATION, ["none"]) == [{"duration_s": 0.0}]
 
 
 def test_a_command_is_the_same_but_for_its_deadline():

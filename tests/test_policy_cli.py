@@ -75,6 +75,27 @@ def test_what_will_not_be_allowed_is_refused_before_there_is_a_run(tmp_path, qui
     assert (row["command"], row["status"], row["outcome"]) == ("train", "broken", "refused")
 
 
+def test_a_dry_run_says_what_would_be_waited_for_and_what_is_refused_and_keeps_nothing(tmp_path, quick):
+    waits = ("--trace", trace(tmp_path, 500, 500, *[200] * 24), "--max-intensity", "300", "--policy")
+    mild, strict = policy(tmp_path, "never_above: 900", "mild"), policy(tmp_path, "regions: [FR]", "strict")
+
+    code, _, said = quick("train", *DIGITS, *waits, mild, "--dry-run")
+    assert code == 0, said
+    assert "policy mild" in said
+    assert "grid    waits until" in said
+    assert ": 500 g/kWh are above 300" in said
+    assert "starts at once" not in said
+    [plan] = json.loads(quick("train", *DIGITS, *waits, mild, "--dry-run", "--json")[1])
+    assert [(row["what"], row["g_per_kwh"]) for row in plan["decisions"]] == [("wait", 500.0)]
+    code, _, said = quick("train", *DIGITS, *waits, mild, "--max-intensity", "600", "--dry-run")
+    assert "grid    starts at once" in said
+    code, _, said = quick("train", *DIGITS, *waits, strict, "--region", "DE", "--dry-run")
+    assert code == 6
+    assert "the policy `strict` does not allow it" in said
+    db = store_of(tmp_path)
+    assert not db.path.exists() or not (db.rows("from runs") or db.rows("from audit"))
+
+
 def test_the_flag_goes_before_the_environment_and_the_run_says_which_holds(tmp_path, quick, monkeypatch):
     strict, mild = policy(tmp_path, "never_above: 100", "strict"), policy(tmp_path, "never_above: 900", "mild")
     monkeypatch.setenv("GREENML_POLICY", strict)

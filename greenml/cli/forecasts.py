@@ -494,8 +494,7 @@ class Outlook:
         # What a forecast was made of has waited; what is left has not.
         spent_s = self._ledger.spent.seconds - (self._waited_s - self._waited_before_s)
         left_s = max(made.duration_s.high - spent_s, 0.0)
-        watts = made.energy_j.value / made.duration_s.value if made.energy_j and made.duration_s.value else None
-        return timedelta(seconds=left_s), watts
+        return timedelta(seconds=left_s), made.power_w
 
     def wanted_j(self) -> float | None:
         """What it is still going to use; None while nobody knows."""

@@ -58,6 +58,11 @@ def pass_through(
 
     clock = clock or SystemClock()
     config = _scheduled(config, given)
+    if config.schedule.pause_above is not None and config.schedule.exit_on_pause:
+        raise UsageError(
+            "--exit-on-pause leaves before a search begins: between two trials it stays",
+            hint="leave out --exit-on-pause or --pause-above",
+        )
     duration = _duration(given.get("duration"), config) or duration
     if config.schedule.when_green and duration is None:
         raise UsageError("--when-green: how long it takes is not known", hint="give --duration, as in --duration 4h")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from greenml.cli.forecasts import Outlook
     from greenml.cli.jobs import Job
     from greenml.config import Config, Schedule
+    from greenml.forecast import Forecast
     from greenml.grid.planner import Clock, Level, Need, Planner, Rules
     from greenml.grid.policy import Policy
     from greenml.grid.series import Status
@@ -182,6 +183,23 @@ def planner_of(job: Job, store: Store, outlook: Outlook, numbers: Iterator[int])
         asked_at=began["started_at"] if began else None,
         has_started=bool(began and began["has_trained"]),
     )
+
+
+def foreseen(config: Config, store: Store, intensity: Intensity, made: Forecast | None) -> Planner | None:
+    """What would hold a training up that began now, asked once; None where nothing can. `made` is what it is expected
+    to take. Raises PolicyError where it may not begin, UsageError and DataError."""
+    from greenml.grid.planner import Need, SystemClock
+
+    need = Need(
+        remaining=timedelta(seconds=made.duration_s.high) if made else None, active_w=made.power_w if made else None
+    )
+    wants_j = made.energy_j.value if made and made.energy_j else None
+    planner = make_planner(
+        config, store, intensity, SystemClock(), need=lambda: need, wants_j=lambda: wants_j, run_id="dry-run"
+    )
+    if planner:
+        planner.holds()
+    return planner
 
 
 def make_planner(

@@ -107,7 +107,7 @@ def _search(quest: Quest, store: Store, *, quiet: bool) -> tuple[RunEnd, Plan]:
         end: RunEnd | None = None
         with SearchScreen(plan, quiet=quiet, past=past, grams_of=grams_of) as screen:
             screen.note(f"search {plan.run_id} · {plan.intensity.note}")
-            planner = quest.opened.planner if quest.opened.planner and quest.opened.planner.policy else None
+            planner = quest.opened.planner if quest.opened.planner and quest.opened.planner.may_pause else None
             life = search.Search(
                 plan, seats, meter, past=past, interrupted=interrupted, grams_of=grams_of, planner=planner
             ).go()

@@ -65,9 +65,16 @@ DURATION = """
         from moments asof join lives on moments.started_at >= lives.started_at
         group by all
     )
-    select coalesce(sum(epoch_us(ended_at) - epoch_us(started_at)), 0) / 1e6 as duration_s from ended
+    select
+        coalesce(sum(epoch_us(ended_at) - epoch_us(started_at)), 0) / 1e6
+        - (
+            select coalesce(sum(epoch_us(ended_at) - epoch_us(started_at)), 0) / 1e6
+            from phases
+            where run_id = $1 and name = 'wait'
+        ) as duration_s
+    from ended
 """
-"""Of all lives of a search, from their first moment to the last that was metered in them."""
+"""Of all lives of a search, from their first moment to the last that was metered in them, without what it waited."""
 TAKEN = """
     select run_rows.run_id, totals.known_j, totals.g_per_kwh
     from totals

@@ -63,6 +63,7 @@ class SearchScreen:
         self._num_before = self._num_ended
         self._began = time.monotonic()
         self._spent_before_s = past.duration_s if past else 0.0
+        self._waited_s = 0.0
         self._now: str = "loading libraries"
         self._live: Any = None
 
@@ -109,6 +110,8 @@ class SearchScreen:
         known = sum(part for part in (phase.cpu_j, phase.gpu_j, phase.ram_j) if part is not None)
         source = Source.worst([phase.cpu_source, phase.gpu_source, phase.ram_source])
         self._joules += known
+        if phase.name == "wait":
+            self._waited_s += (phase.ended_at - phase.started_at).total_seconds()
         self._source = Source.worst([self._source, source])
         if curve := self._curves.get(phase.run_id):
             curve.joules += known
@@ -149,7 +152,9 @@ class SearchScreen:
         )
 
     def _doing(self, progress: Progress) -> str:
-        """What the only trial that runs is doing; of several, how many they are."""
+        """What the only trial that runs is doing; of several, how many they are; or that none may begin."""
+        if progress.what == "waiting":
+            return f"waiting, {format_duration(max(progress.total - progress.done, 0))} to go"
         if len(self._curves) != 1:
             return counted(len(self._curves), "trial") + " on their way"
         [curve] = self._curves.values()
@@ -189,8 +194,8 @@ class SearchScreen:
         return Group(head, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines if line))
 
     def left_s(self) -> float | None:
-        """By the pace of the trials so far, or until the time budget ends if that comes first."""
-        done, lasted = self._num_ended - self._num_before, time.monotonic() - self._began
+        """By the pace of the trials so far, or until the time budget ends if that comes first; waiting left out."""
+        done, lasted = self._num_ended - self._num_before, time.monotonic() - self._began - self._waited_s
         by_pace = (self._plan.num_trials - self._num_ended) * lasted / done if done else None
         budget_s = self._plan.limits.get("time_budget")
         by_budget = None if budget_s is None else max(budget_s - self._spent_before_s - lasted, 0.0)

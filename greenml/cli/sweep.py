@@ -44,6 +44,8 @@ from greenml.cli.scheduling import (
     ExitOnPauseOption,
     MaxIntensityOption,
     MaxWaitOption,
+    PauseAboveOption,
+    ResumeBelowOption,
     StaysOnOption,
     WhenGreenOption,
 )
@@ -159,6 +161,8 @@ def sweep(
     max_intensity: MaxIntensityOption = None,
     max_wait: MaxWaitOption = None,
     check_interval: CheckIntervalOption = None,
+    pause_above: PauseAboveOption = None,
+    resume_below: ResumeBelowOption = None,
     exit_on_pause: ExitOnPauseOption = None,
     stays_on: StaysOnOption = None,
     policy: PolicyOption = None,

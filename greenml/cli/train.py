@@ -9,7 +9,7 @@ import typer
 
 from greenml import config as configs
 from greenml import console
-from greenml.cli import scheduling
+from greenml.cli import policing, scheduling
 from greenml.cli.options import (
     DataDirOption,
     DeviceOption,
@@ -267,9 +267,12 @@ def _show_plan(config: Config, intensity: Intensity, store: Store, *, json: bool
     setup = prepared(config)
     run = forecasts.planned(setup)
     made = forecasts.before(store, run, setup.config, intensity)
+    planner = scheduling.foreseen(setup.config, store, intensity, made)
+    decisions = [*planner.decisions()] if planner else []
     if json:
         plan = {**dataclasses.asdict(setup.config), **setup.facts, "intensity": dataclasses.asdict(intensity)}
-        console.print_json([plan | {"forecast": made and made.to_plain()}])
+        foreseen = {"forecast": made and made.to_plain(), "decisions": [dataclasses.asdict(one) for one in decisions]}
+        console.print_json([plan | foreseen])
         return
     flops = format_flops(setup.facts["flops_per_sample"])
     console.say(intensity.note)
@@ -279,4 +282,10 @@ def _show_plan(config: Config, intensity: Intensity, store: Store, *, json: bool
     else:
         for label, text in forecasts.in_words(made, intensity):
             console.say(f"{label:<8}{text}")
+    if planner:
+        if planner.policy:
+            console.say(policing.in_words(planner.policy))
+        words = [scheduling.in_words(decision) for decision in decisions]
+        for text in words if planner.hold else [*words, "starts at once"]:
+            console.say(f"{'grid':<8}{text}")
     print(configs.dump(setup.config), end="")

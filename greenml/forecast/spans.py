@@ -98,6 +98,11 @@ class Forecast:
     metered: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """`source` and `method` of `cpu`, `gpu` and `ram` in those runs; empty where it rests on its own epochs."""
 
+    @property
+    def power_w(self) -> float | None:
+        """The mean; None where a component cannot be metered."""
+        return self.energy_j.value / self.duration_s.value if self.energy_j and self.duration_s.value else None
+
     def to_plain(self) -> dict[str, object]:
         """As JSON holds it."""
         newest_at = self.newest_at and self.newest_at.isoformat()

@@ -141,7 +141,9 @@ class Planner:
         when it began, and `has_started` where it has trained."""
         self._rules, self._feed, self._run_id, self._segment = rules, feed, run_id, segment
         self._clock: Clock = clock or SystemClock()
-        self._need, self._facts_of = need, facts
+        self.need = need
+        """What is left to do, as whoever asks can tell; a search tells it better once it has begun."""
+        self._facts_of = facts
         self._untold: list[Decision] = []
         self._command = command
         self._judgements: list[Judgement] = []
@@ -171,6 +173,11 @@ class Planner:
     def policy(self) -> Policy | None:
         """Which is kept to, where there is one."""
         return self._rules.policy
+
+    @property
+    def may_pause(self) -> bool:
+        """Whether it may also hold up what has begun."""
+        return self._rules.policy is not None or self._rules.pause_above is not None
 
     @property
     def hold(self) -> Hold | None:
@@ -237,7 +244,7 @@ class Planner:
         step = self._now(now)
         if held := self._by_policy(now):
             return held
-        need = self._need()
+        need = self.need()
         slack = self._slack(now, need)
         if slack is not None and slack <= NOTHING_S:
             self._tell_once(now, "deadline", "what is left to do only just fits before the deadline: no more waiting")
@@ -428,7 +435,7 @@ class Planner:
         return windows.Load(active_w=active_w, idle_w=idle_w, restart_j=need.restart_s * active_w)
 
     def _decline(self, now: datetime, what: str, load: windows.Load, series: Series, saving: Saving | None) -> None:
-        is_measured = self._rules.idle_w is not None and self._need().active_w is not None
+        is_measured = self._rules.idle_w is not None and self.need().active_w is not None
         measured = "measured" if is_measured else "assumed"
         share = load.idle_w / load.active_w
         why = f"{what} would save nothing: the machine draws {share:.0%} of the run's power while it waits ({measured})"
@@ -473,7 +480,7 @@ class Planner:
                 until_at=hold.until if hold else None,
                 expected_g_per_kwh=hold.expected_g_per_kwh if hold else None,
                 # Of marginal intensities no grams are told: they steer, and averages account.
-                saved_g=saving.saved_g * self._pue if saving and is_average and self._need().active_w else None,
+                saved_g=saving.saved_g * self._pue if saving and is_average and self.need().active_w else None,
                 saved_share=saving.share if saving else None,
                 saved_source=_known_by(series) if saving and series else None,
                 against=f"going on at {shown(now, now)}" if saving else None,

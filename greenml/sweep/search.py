@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from greenml import config as configs
 from greenml import energy, environment
+from greenml.grid.planner import Need
 from greenml.records import Epoch, Notice, Phase, Progress, Resume, Run, RunEnd, Source, Study, Trial, new_run_id
 from greenml.run import budget_rule, grams_by
 from greenml.sweep.crew import Inbox
@@ -164,10 +165,13 @@ class Search:
     ) -> None:
         """`grams_of` says for a carbon budget what the joules of all lives have come to, trials included; by the plan's
         factor where it is None. Trials are always held against each other by that factor: none of them is better for
-        the hour at which it was drawn. While `planner` holds, no other trial is sent out; those on their way go on."""
+        the hour at which it was drawn. While `planner` holds, no other trial is sent out; those on their way go on.
+        What is left to do it is told by the search from here on."""
         self._plan, self._seats, self._meter, self._past = plan, seats, meter, past
         self._grams_of = grams_of or grams_by(plan.intensity)
         self._interrupted, self._planner = interrupted, planner
+        if planner:
+            planner.need = self._need
         self._inbox = Inbox(self._take_turns if takes_turns(seats) else lambda _: None)
         self._is_trials_turn = False
         self._flights: dict[str, _Flight] = {}
@@ -183,6 +187,8 @@ class Search:
         self._curves: list[list[float]] = []
         self._points: list[Point] = []
         self._spent_s, self._spent_j = (past.duration_s, past.joules) if past else (0.0, 0.0)
+        self._waited_s = 0.0
+        """In this life, between two trials, for cleaner electricity."""
         self._seq = 0
 
     def go(self) -> Iterator[Record | Files]:
@@ -201,7 +207,7 @@ class Search:
             if not self._flights and (reason or not self._has_more()):
                 break
             if self._planner and is_held and not self._flights:
-                self._planner.rest()
+                yield from self._stand_still(self._planner)
             elif heard := self._inbox.get(POLL_S):
                 yield from self._hear(*heard)
             yield from self._own_phases()
@@ -222,6 +228,40 @@ class Search:
         if self._planner:
             yield from self._planner.judgements()
             yield from (dataclasses.replace(decision, status=None) for decision in self._planner.decisions())
+
+    def _stand_still(self, planner: Planner) -> Iterator[Record]:
+        """Stay in a phase `wait` until the planner lets go, or the search is over."""
+        self._meter.turn_to("wait")
+        while self._over() is None and planner.holds():
+            began_s = self._meter.elapsed_s()
+            yield from self._decided()
+            yield from self._own_phases()
+            done_s, total_s = planner.progress()
+            yield Progress(what="waiting", done=round(done_s), total=round(total_s), watts=self._meter.watts())
+            planner.rest()
+            self._waited_s += self._meter.elapsed_s() - began_s
+        self._meter.turn_to("search")
+
+    def _need(self) -> Need:
+        """The time that its trials still take at the pace so far, or that its budget leaves them where that is less."""
+        worked_s = self._worked_s()
+        num_ended = self._num_drawn - len(self._again) - len(self._flights)
+        left_s = [self._plan.limits["time_budget"] - worked_s] if "time_budget" in self._plan.limits else []
+        if num_ended:
+            left_s.append((self._plan.num_trials - num_ended) * worked_s / num_ended)
+        return Need(
+            remaining=timedelta(seconds=max(min(left_s), 0.0)) if left_s else None,
+            active_w=self._joules() / worked_s if worked_s else None,
+            restart_s=0.0,  # between two trials nothing is kept in memory
+        )
+
+    def _worked_s(self) -> float:
+        """Of all lives, without what it waited."""
+        return self._spent_s + self._meter.elapsed_s() - self._waited_s
+
+    def _joules(self) -> float:
+        """Of all lives, as far as they are known."""
+        return self._spent_j + sum(flight.joules for flight in self._flights.values())
 
     # How it begins
 
@@ -401,8 +441,7 @@ class Search:
             return "interrupted"
         if self._num_failed >= MAX_FAILURES and not self._num_well:
             return "failures"
-        joules = self._spent_j + sum(flight.joules for flight in self._flights.values())
-        return budget_rule(self._plan.limits, self._grams_of, self._spent_s + self._meter.elapsed_s(), joules)
+        return budget_rule(self._plan.limits, self._grams_of, self._worked_s(), self._joules())
 
     def _call_off_all(self, reason: str) -> None:
         for flight in self._flights.values():
