@@ -223,7 +223,9 @@ def read_yaml(
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        ships = sorted(found.name for found in shipped("configs").glob("*.yaml"))
+        ships = [example.rpartition("/")[2]]
+        if kind == "config":
+            ships = sorted(found.name for found in shipped("configs").glob("*.yaml"))
         raise UsageError(
             f"{file}: no such {kind} file",
             hint=nearest(file.name, ships, otherwise=f"greenml ships {', '.join(ships)}"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -100,10 +101,27 @@ def test_a_given_intensity_is_the_same_at_all_hours(db, greenml):
     assert line(greenml("recommend", width=300)[1]) is None
 
 
-def test_json_stays_the_macro(db, greenml):
+def test_json_tells_the_best_start_of_what_is_recommended(db, greenml):
     remember(db)
     two_runs(db, intensity=grid.resolve("DE"))
+    other = {"model": "resnet18", "epochs": 2}
+    record(db, "c" * 12, [0.5, 0.6], [500 * WH, 500 * WH], model="resnet18", config=other, intensity=grid.resolve("DE"))
     code, out, _ = greenml("recommend", "--json")
 
     assert code == 0
-    assert "when-green" not in out
+    best, *others = json.loads(out)
+    assert best["best_start"] == {
+        "start": "2026-03-04T00:00:00Z",
+        "saved_share": pytest.approx(2 / 3),
+        "saved_g": pytest.approx(200.0),
+        "status": "modelled",
+        "place": "DE",
+    }
+    assert others
+    assert all(row["best_start"] is None for row in others)
+
+
+def test_json_knows_of_no_best_start_where_the_grid_is_not_known(db, greenml):
+    two_runs(db)
+    [best, *_] = json.loads(greenml("recommend", "--json")[1])
+    assert best["best_start"] is None

@@ -674,13 +674,13 @@ def test_another_store_is_named(db: Store, monkeypatch: pytest.MonkeyPatch) -> N
 # JSON and the list of leaders
 
 
-def test_json_is_the_macro(db: Store, greenml: Greenml) -> None:
+def test_json_is_the_macro_and_the_best_start(db: Store, greenml: Greenml) -> None:
     two_recipes(db)
     code, out, err = greenml("recommend", "--json", "--target-acc", "86")
     rows = json.loads(out)
     assert (code, err) == (0, "")
     [expected, *_] = db.rows("from recommended(0.86, 0.0, null, null) order by place")
-    assert list(rows[0]) == list(expected)
+    assert list(rows[0]) == [*expected, "best_start"]
     assert [(row["place"], row["model"], row["shortfall"]) for row in rows] == [
         (1, "mobilenetv2_100", None), (2, "resnet18", None),
     ]  # fmt: skip

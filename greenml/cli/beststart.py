@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from greenml.cli.feeds import Asked
     from greenml.grid.outlook import Offer
+    from greenml.grid.series import Status
     from greenml.recommend import Advice
     from greenml.records import Intensity
     from greenml.store import Store
@@ -26,14 +28,37 @@ LEAST_SHARE = 0.005
 """A saving of less is none: 0 % in words."""
 
 
-def sentence(db: Store, advice: Advice) -> str | None:
-    """When to start within a day and what that saves; None where nothing is recommended, the grid of its runs is not
-    known, or no hour of it is known to be better than another."""
-    from greenml.grid import series
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestStart:
+    """When to begin within a day, and what that saves against now."""
 
+    start: datetime
+    """UTC, naive; now where no hour is cleaner."""
+    saved_share: float
+    saved_g: float | None
+    """CO2e, PUE included; None where the energy is not known."""
+    status: Status
+    """Of the intensities."""
+    place: str
+
+    def in_words(self, now: datetime) -> str:
+        from greenml.cli.gridasking import per_cent
+        from greenml.grid.moments import shown
+
+        known = f"{self.place}, {self.status}"
+        if self.start == now:
+            return f"Best start: now, as no hour of the next 24 is cleaner ({known})"
+        grams = "" if self.saved_g is None else f", about {format_mass(self.saved_g)}"
+        saved = f"{per_cent(self.saved_share)} less CO2e than now{grams} ({known})"
+        return f"Best start: {shown(self.start, now)}, for {saved}; --when-green waits for it"
+
+
+def find(db: Store, advice: Advice, now: datetime) -> BestStart | None:
+    """When to start what is recommended; None where nothing is, the grid of its runs is not known, or no hour of it is
+    known to be better than another."""
     if not advice.is_answer or not (duration_s := advice.rows[0]["duration_s"]):
         return None
-    best, now = advice.rows[0], series.now()
+    best = advice.rows[0]
     duration = timedelta(seconds=duration_s)
     try:
         found = _asked(db, best["run_ids"])
@@ -42,7 +67,7 @@ def sentence(db: Store, advice: Advice) -> str | None:
         return None
     if not found or not offer or offer.saved_share is None:
         return None
-    return _worded(found[0], offer, best, now)
+    return _best(found[0], offer, best, now)
 
 
 def _asked(db: Store, run_ids: list[str]) -> tuple[Asked, Intensity] | None:
@@ -83,19 +108,11 @@ def _offer(db: Store, asked: Asked, static: Intensity, duration: timedelta, now:
     return outlook.offer(feed, seen, duration=duration, load=Load(1.0))
 
 
-def _worded(asked: Asked, offer: Offer, best: Row, now: datetime) -> str:
-    from greenml.cli.gridasking import per_cent
-    from greenml.grid.moments import shown
-
-    where = Path(asked.trace).name if asked.trace else asked.region
-    share = offer.saved_share or 0.0
-    known = f"{where}, {offer.status}"
-    if share < LEAST_SHARE:
-        return f"Best start: now, as no hour of the next 24 is cleaner ({known})"
-    at = shown(offer.windows[0].start, now)
-    pues = best["pues"] or []
-    grams = ""
+def _best(asked: Asked, offer: Offer, best: Row, now: datetime) -> BestStart:
+    share, saved_g, pues = offer.saved_share or 0.0, None, best["pues"] or []
     if best["energy_kwh"] is not None and offer.now_g_per_kwh is not None and len(pues) == 1:
         saved_g = co2_g(joules_of_kwh(best["energy_kwh"]), offer.now_g_per_kwh - offer.g_per_kwh, pues[0] or 1.0)
-        grams = f", about {format_mass(saved_g)}"
-    return f"Best start: {at}, for {per_cent(share)} less CO2e than now{grams} ({known}); --when-green waits for it"
+    place = Path(asked.trace).name if asked.trace else str(asked.region)
+    if share < LEAST_SHARE:
+        return BestStart(start=now, saved_share=0.0, saved_g=0.0, status=offer.status, place=place)
+    return BestStart(start=offer.windows[0].start, saved_share=share, saved_g=saved_g, status=offer.status, place=place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import textwrap
 import unicodedata
@@ -15,6 +16,7 @@ from greenml.cli.board import energy, parse_target
 from greenml.cli.options import EVERYTHING, FIRST_RUN, LIMIT, DatasetOption, JsonOption, StoreOption, flag
 from greenml.console import UNKNOWN, Column, figure, percentage
 from greenml.errors import UsageError
+from greenml.grid import series
 from greenml.units import format_duration
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ def recommend(
     db = Store(resolve_path(store))
     advice = advise(db, asked)
     if json:
-        found = [leaders(one) if low_carbon else one.rows for one in advice]
+        found = [leaders(one) if low_carbon else with_start(db, one) for one in advice]
         console.print_json([row for rows in found for row in rows[: limit or EVERYTHING]])
         return
     if not advice:
@@ -162,8 +164,9 @@ def show_one(db: Store, advice: Advice, *, several: bool) -> None:
     if several:
         tell(f"{advice.title}:")
     (tell if advice.is_answer else console.say)(advice.sentence)
-    if start := beststart.sentence(db, advice):
-        tell(start)
+    now = series.now()
+    if start := beststart.find(db, advice, now):
+        tell(start.in_words(now))
     if advice.command:
         print(f"\n  {console.clean(advice.command)}")
     if advice.runners_up:
@@ -176,6 +179,14 @@ def show_one(db: Store, advice: Advice, *, several: bool) -> None:
     if advice.next_reason:
         console.say(f"next: {advice.next_reason}")
         console.say(f"  {advice.next_command}")
+
+
+def with_start(db: Store, advice: Advice) -> list[Row]:
+    """The rows of the macro, the recommended one with its `best_start`."""
+    start = beststart.find(db, advice, series.now())
+    best, *others = advice.rows
+    rows = [best | {"best_start": start and dataclasses.asdict(start)}]
+    return rows + [row | {"best_start": None} for row in others]
 
 
 def leaders(advice: Advice) -> list[Row]:
