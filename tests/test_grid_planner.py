@@ -105,7 +105,7 @@ def test_without_a_forecast_of_its_time_it_starts_and_is_planned_when_that_is_kn
     needs = [Need(remaining=None), Need(remaining=2 * HOUR, active_w=100.0)]
     clock = Clock()
     one = planner(series(300.0, 300.0, 100.0, 100.0, 300.0), clock, when_green=True, deadline=NOON + 5 * HOUR)
-    one._need = lambda: needs[0]
+    one.need = lambda: needs[0]
 
     assert not one.holds()
     assert "not known yet" in next(one.decisions()).why
