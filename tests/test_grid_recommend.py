@@ -125,3 +125,21 @@ def test_json_knows_of_no_best_start_where_the_grid_is_not_known(db, greenml):
     two_runs(db)
     [best, *_] = json.loads(greenml("recommend", "--json")[1])
     assert best["best_start"] is None
+
+
+def test_json_has_no_row_where_no_run_is_ranked(greenml):
+    assert greenml("track", "--dataset", "sales", "-q", "--", "true")[0] == 0
+    code, out, _ = greenml("recommend", "--json")
+    assert (code, json.loads(out)) == (0, [])
+
+
+def test_where_all_hours_are_alike_nothing_is_saved_unless_nobody_knows_what_it_takes(db, greenml):
+    remember(db, [300.0] * 24 * 30)
+    config = {"model": "cnn", "epochs": 2}
+    for letter, pue, saved_g in (("a", 1.0, 0.0), ("b", 1.5, None)):  # under two PUEs: of the site nothing is known
+        used = [500 * WH, 500 * WH]
+        record(
+            db, letter * 12, [0.8, 0.9], used, config=config, intensity=grid.resolve("DE", pue=pue), group_hash="g"
+        )
+        [best, *_] = json.loads(greenml("recommend", "--json")[1])
+        assert (best["best_start"]["saved_share"], best["best_start"]["saved_g"]) == (0.0, saved_g)

@@ -114,5 +114,6 @@ def _best(asked: Asked, offer: Offer, best: Row, now: datetime) -> BestStart:
         saved_g = co2_g(joules_of_kwh(best["energy_kwh"]), offer.now_g_per_kwh - offer.g_per_kwh, pues[0] or 1.0)
     place = Path(asked.trace).name if asked.trace else str(asked.region)
     if share < LEAST_SHARE:
-        return BestStart(start=now, saved_share=0.0, saved_g=0.0, status=offer.status, place=place)
+        none_g = None if saved_g is None else 0.0
+        return BestStart(start=now, saved_share=0.0, saved_g=none_g, status=offer.status, place=place)
     return BestStart(start=offer.windows[0].start, saved_share=share, saved_g=saved_g, status=offer.status, place=place)

@@ -182,11 +182,12 @@ def show_one(db: Store, advice: Advice, *, several: bool) -> None:
 
 
 def with_start(db: Store, advice: Advice) -> list[Row]:
-    """The rows of the macro, the recommended one with its `best_start`."""
+    """The rows of the macro, the recommended one with its `best_start`; none where no run is ranked."""
     start = beststart.find(db, advice, series.now())
-    best, *others = advice.rows
-    rows = [best | {"best_start": start and dataclasses.asdict(start)}]
-    return rows + [row | {"best_start": None} for row in others]
+    rows = [row | {"best_start": None} for row in advice.rows]
+    for best in rows[:1]:
+        best["best_start"] = start and dataclasses.asdict(start)
+    return rows
 
 
 def leaders(advice: Advice) -> list[Row]:
