@@ -116,6 +116,23 @@ def test_without_a_forecast_of_its_time_it_starts_and_is_planned_when_that_is_kn
     assert (pause.what, pause.until_at) == ("pause", NOON + 2 * HOUR)
 
 
+@pytest.mark.parametrize(("idle_w", "waits"), [(None, False), (10.0, False), (0.0, True)])
+def test_without_a_forecast_of_its_time_it_pauses_only_where_idling_is_free(idle_w, waits):
+    clock = Clock()
+    rules = {"pause_above": Level(value=400.0), "resume_below": Level(value=350.0), "idle_w": idle_w}
+    one = planner(series(*[500.0] * 5, 300.0), clock, need=Need(remaining=None), **rules)
+
+    assert one.holds() is waits
+    [decision] = one.decisions()
+    assert (decision.what, "after the first epoch" in decision.why) == (("wait", False) if waits else ("start", True))
+    clock.at += HOUR
+    assert one.holds() is waits
+    assert not list(one.decisions())
+    one.need = lambda: Need(remaining=HOUR, active_w=100.0, restart_s=0.0)
+    clock.at += HOUR
+    assert one.holds()
+
+
 def test_the_simple_policy_waits_below_its_limit_and_so_long_at_most():
     clock = Clock()
     trained, decisions = lived(
@@ -182,6 +199,26 @@ def test_the_deadline_ends_a_pause_that_would_go_on():
     assert [what for what, _ in decisions] == ["wait", "deadline", "start"]
 
 
+@pytest.mark.parametrize(
+    ("hours", "deadline", "why"),
+    [
+        (4, 2, "what is left takes 4:00:00, and the deadline is in 2:00:00: no waiting"),
+        (4, -1, "what is left takes 4:00:00, and the deadline was 1:00:00 ago: no waiting"),
+        (None, -1, "the deadline was 1:00:00 ago: no waiting"),
+        (2, 2, "what is left to do only just fits before the deadline: no more waiting"),
+    ],
+)
+def test_what_does_not_fit_before_the_deadline_is_told_once(hours, deadline, why):
+    clock = Clock()
+    need = Need(remaining=None if hours is None else hours * HOUR)
+    one = planner(series(*[500.0] * 9), clock, need=need, when_green=True, deadline=NOON + deadline * HOUR)
+
+    assert not one.holds()
+    clock.at += HOUR
+    assert not one.holds()
+    assert [(decision.what, decision.why) for decision in one.decisions()] == [("deadline", why)]
+
+
 def test_percentiles_of_the_last_week_are_levels():
     known = series(*[100.0 + i % 24 for i in range(24 * 10)], start=NOON - 8 * DAY)
     rules = {
@@ -204,6 +241,35 @@ def test_a_clock_that_is_set_back_makes_it_look_again():
 
     clock.at = NOON - HOUR + MINUTE
 
+    assert not one.holds()
+
+
+def test_a_clock_that_is_set_back_makes_it_wait_no_longer_than_it_may():
+    clock = Clock()
+    one = planner(series(*[400.0] * 24, start=NOON - 12 * HOUR), clock, max_intensity=300.0, max_wait=HOUR)
+    for _ in range(11):
+        assert one.holds()
+        clock.at += MINUTE
+    clock.at -= 5 * HOUR + MINUTE
+
+    assert one.holds()
+    assert one.progress() == (600.0, 3600.0)
+    clock.at += 50 * MINUTE
+    assert not one.holds()
+    assert [decision.why for decision in one.decisions()][-1].endswith("after 1:00:00")
+
+
+def test_a_clock_that_is_set_back_makes_no_pause_longer():
+    clock = Clock()
+    rules = {"pause_above": Level(value=400.0), "resume_below": Level(value=350.0), "min_dwell": HOUR}
+    one = planner(series(*[300.0] * 12, 500.0, 300.0, 300.0, start=NOON - 12 * HOUR), clock, **rules)
+    assert one.holds()
+    clock.at += 10 * MINUTE
+    assert one.holds()
+    clock.at -= 5 * HOUR
+
+    assert one.holds()
+    clock.at += 61 * MINUTE
     assert not one.holds()
 
 

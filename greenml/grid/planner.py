@@ -151,7 +151,7 @@ class Planner:
         """What the policy came to when it was asked last, rule by rule."""
         self._numbers = itertools.count() if numbers is None else numbers
         self._asked_at, self._pue = asked_at, pue
-        self._looked_at = self._look_at = datetime.min
+        self._seen_at = self._looked_at = self._look_at = datetime.min
         self._patience = rules.check_interval
         self._turned_at = datetime.min
         self._hold: Hold | None = None
@@ -193,6 +193,9 @@ class Planner:
         """Whether the run is to stand still now. Cheap, but for once in `check_interval`; at once, too, where the clock
         was set back. The first time it raises PolicyError, as `admit` does."""
         now = self._clock.now()
+        if now < self._seen_at:
+            self._set_back(self._seen_at - now)
+        self._seen_at = now
         if self._looked_at <= now < self._look_at:
             return self._hold is not None
         self._asked_at = self._asked_at or now
@@ -213,6 +216,15 @@ class Planner:
         if found and found.until and found.until > now:
             self._look_at = min(self._look_at, found.until)
         return found is not None
+
+    def _set_back(self, jump: timedelta) -> None:
+        """The clock was: what it has waited stays what it is, and so does what it may still wait."""
+        if self._asked_at:
+            self._asked_at -= jump
+        if self._hold:
+            self._hold = replace(self._hold, since=self._hold.since - jump)
+        if self._turned_at > datetime.min:
+            self._turned_at -= jump
 
     def rest(self) -> None:
         """Sleep, a second at most, or until there is something to look at."""
@@ -247,7 +259,7 @@ class Planner:
         need = self.need()
         slack = self._slack(now, need)
         if slack is not None and slack <= NOTHING_S:
-            self._tell_once(now, "deadline", "what is left to do only just fits before the deadline: no more waiting")
+            self._tell_once(now, "deadline", self._too_late(now, need, slack), about="deadline")
             return None
         if not self._has_started or (self._rules.when_green and not self._has_window):
             held = self._by_window(now, need) or (None if self._has_started else self._by_threshold(now, step))
@@ -300,8 +312,7 @@ class Planner:
         if not self._rules.when_green or deadline is None:
             return None
         if need.remaining is None:
-            why = "how long it takes is not known yet: it is planned after the first epoch"
-            self._tell_once(now, "start", why)
+            self._tell_once(now, "start", self._not_known_yet)
             return None
         if need.remaining <= NOTHING_S:
             return None
@@ -382,9 +393,13 @@ class Planner:
         if holding:
             assert self._hold is not None
             return self._hold
+        load = self._load(need)
+        if need.remaining is None and load.idle_w > 0:  # nobody can tell whether it pays
+            if not self._has_started:
+                self._tell_once(now, "start", self._not_known_yet)
+            return None
         deadline = self._rules.deadline or now + timedelta(days=1)
         series = self._foretold(now, deadline, need)
-        load = self._load(need)
         saving = None
         if need.remaining is not None and need.remaining > NOTHING_S:
             verdict = windows.would_pay(series, now=now, remaining=need.remaining, deadline=deadline, load=load)
@@ -401,6 +416,11 @@ class Planner:
     @property
     def _what(self) -> str:
         return "pause" if self._has_started else "wait"
+
+    @property
+    def _not_known_yet(self) -> str:
+        first = "trial" if self._command == "sweep" else "epoch"
+        return f"how long it takes is not known yet: it is planned after the first {first}"
 
     def _now(self, now: datetime) -> Step | None:
         self._step = self._feed.at(now)
@@ -424,6 +444,14 @@ class Planner:
         if self._rules.deadline is None:
             return None
         return self._rules.deadline - now - (need.remaining or NOTHING_S)
+
+    def _too_late(self, now: datetime, need: Need, slack: timedelta) -> str:
+        if slack >= -self._patience:  # it looks so often, and may have waited until now
+            return "what is left to do only just fits before the deadline: no more waiting"
+        left = slack + (need.remaining or NOTHING_S)
+        when = f"is in {_hours(left)}" if left > NOTHING_S else f"was {_hours(-left)} ago"
+        takes = f"what is left takes {_hours(need.remaining)}, and " if need.remaining else ""
+        return f"{takes}the deadline {when}: no waiting"
 
     def _load(self, need: Need) -> windows.Load:
         """In watts where they are known; else in multiples of what the run draws."""
@@ -458,9 +486,10 @@ class Planner:
         what = "resume" if self._has_started else "start"
         self._tell(now, what, f"{g_now}after {_hours(waited)}", status="running")
 
-    def _tell_once(self, now: datetime, what: str, why: str) -> None:
-        if why not in self._said:
-            self._said.add(why)
+    def _tell_once(self, now: datetime, what: str, why: str, *, about: str | None = None) -> None:
+        """Once in these words; once in any, where they are `about` something."""
+        if (about or why) not in self._said:
+            self._said.add(about or why)
             self._tell(now, what, why)
 
     def _tell(self, now: datetime, what: str, why: str, *, hold: Hold | None = None, status: str | None = None) -> None:
