@@ -1,6 +1,7 @@
 """Traces: what a file says is read as it is, and what is wrong with it is told with its line and the way out."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -82,33 +83,26 @@ def test_what_spreadsheets_leave_in_a_file_does_no_harm(write):
     assert [value for *_, value in known(trace.read(write(content=content)))] == [300.0, 200.0]
 
 
-def test_the_hours_of_a_named_zone_are_its_own(write):
-    file = write("start,g_per_kwh", "2026-03-29T01:00,300", "2026-03-29T03:00,200", "2026-03-29T12:00+00:00,100")
+def test_a_long_step_without_a_figure_is_a_gap_and_the_last_lasts_as_long_as_most(write):
+    rows = [f"2026-03-01T{hour}:00Z,{g}" for hour, g in ((12, 300), (13, 300), (14, ""), (20, 100))]
 
-    series = trace.read(file, tz="Europe/Berlin")
+    series = trace.read(write("start,g_per_kwh", *rows))
 
-    midnight = datetime(2026, 3, 29)
-    assert [start for start, *_ in known(series)] == [midnight, midnight + HOUR, midnight + 12 * HOUR]
-
-
-@pytest.mark.parametrize(
-    ("time", "what"), [("2026-03-29T02:30", "does not exist"), ("2026-10-25T02:30", "is there twice")]
-)
-def test_hours_that_clocks_show_twice_or_never_need_their_offset(write, time, what):
-    with pytest.raises(UsageError, match=rf"trace.csv, line 2: {time} {what} in Europe/Berlin") as caught:
-        trace.read(write("start,g_per_kwh", f"{time},300"), tz="Europe/Berlin")
-    assert "offset" in caught.value.hint
+    assert series.gaps(NOON, series.end) == [(NOON + 2 * HOUR, NOON + 8 * HOUR)]
+    assert series.end == NOON + 9 * HOUR
 
 
-def test_an_unknown_time_zone_fails_with_the_nearest(write):
-    file = write("start,g_per_kwh,end", "2026-03-01T12Z,1,2026-03-01T13Z")
+def test_with_ends_a_step_lasts_as_long_as_it_likes(write):
+    hours = (12, 13, 14, 22, 23)
+    rows = [f"2026-03-01T{a}:00Z,1,2026-03-01T{b}:00Z" for a, b in pairwise(hours)]
 
-    with pytest.raises(UsageError, match="unknown time zone `Europe/Berln`") as caught:
-        trace.read(file, tz="Europe/Berln")
-    assert "Europe/Berlin" in caught.value.hint
-    for name in ("Europe", "../etc", "/etc/localtime", ""):
-        with pytest.raises(UsageError, match="unknown time zone"):
-            trace.read(file, tz=name)
+    assert [step.end - step.start for step in trace.read(write("start,g_per_kwh,end", *rows)).steps][2] == 8 * HOUR
+
+
+def test_hours_of_local_time_are_all_there_when_clocks_change(write):
+    rows = [f"2026-03-29T{time},1" for time in ("00:00+01:00", "01:00+01:00", "03:00+02:00", "04:00+02:00")]
+
+    assert {step.end - step.start for step in trace.read(write("start,g_per_kwh", *rows)).steps} == {HOUR}
 
 
 HEADER, FIRST = "start,g_per_kwh", "2026-03-01T12:00Z,300"
@@ -130,7 +124,12 @@ WITH_END, FIRST_WITH_END = "start,g_per_kwh,end", "2026-03-01T12:00Z,300,2026-03
         ([HEADER, FIRST], "line 2: how long the only step lasts is not said", "add the column `end`"),
         ([HEADER, FIRST, "2026-03-01T13:00Z"], "line 3: 1 cells under 2 columns", "start,g_per_kwh"),
         ([HEADER, FIRST, "2026-03-01T13:00Z,1,2"], "line 3: 3 cells under 2 columns", "start,g_per_kwh"),
-        ([HEADER, FIRST, "2026-03-01T13:00,1"], "line 3: 2026-03-01T13:00 has no offset", "--tz"),
+        ([HEADER, FIRST, "2026-03-01T13:00,1"], "line 3: 2026-03-01T13:00 has no offset", "2026-03-01T11:00Z"),
+        (
+            [HEADER, *(f"2026-03-01T{hour}:00Z,1" for hour in ("00", "01", "09", "10"))],
+            "line 3: lasts 8:00:00, and most steps of the file 1:00:00", "empty g_per_kwh",
+        ),
+        ([HEADER, FIRST, "2026-03-01T13:00Z,1e9"], "line 3: 1e9 g/kWh is more than any plant", "in grams"),
         ([HEADER, FIRST, "2026-03-01,1"], "line 3: 2026-03-01 has no offset", "2026-03-01T12:00"),
         ([HEADER, FIRST, "at one,1"], "line 3: `at one` is no time", "offset"),
         ([HEADER, FIRST, "0001-01-01T00:00+14:00,1"], "line 3: `0001-01-01T00:00.14:00` is no time", "offset"),

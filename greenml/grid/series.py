@@ -22,6 +22,8 @@ Factors = Literal["lifecycle", "direct", "unknown"]
 Status = Literal["actual", "estimated", "forecast", "modelled", "assumed"]
 """How a figure is known, best first: published as it was; published while data were missing; foretold by who publishes
 it; greenml's own model of it; a yearly average or what the user said."""
+MAX_FIGURE = 1e5
+"""Grams per kWh or pounds per MWh: fifty times what the worst fuel comes to. NaN and infinity are not below it."""
 STATUSES: tuple[Status, ...] = ("actual", "estimated", "forecast", "modelled", "assumed")
 
 

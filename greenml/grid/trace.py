@@ -5,8 +5,9 @@
     2026-03-01T13:00+01:00,298.5
 
 Times are ISO 8601 and carry their offset from UTC, so that no hour is there twice or not at all when clocks change.
-Without `end` a step lasts until the next start, and the last as long as the one before. With it each has to begin where
-the one before ends. An empty `g_per_kwh` says that nothing is known of a step: gaps are told, never guessed.
+Without `end` a step lasts until the next start, and the last as long as the one before; one that would last twice as
+long as most, or longer, is refused, as there are some missing. With it each has to begin where the one before ends. An
+empty `g_per_kwh` says that nothing is known of a step: gaps are told, never guessed.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ import csv
 import dataclasses
 import io
 import math
-from datetime import UTC, datetime, timedelta
+from collections import Counter
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from greenml.errors import UsageError, nearest
-from greenml.grid.series import STATUSES, Kind, Series, Status, Step, utc
+from greenml.grid.series import MAX_FIGURE, STATUSES, Kind, Series, Status, Step, utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from zoneinfo import ZoneInfo
 
 REQUIRED = ("start", "g_per_kwh")
 COLUMNS = (*REQUIRED, "end", "kind", "zone", "status")
@@ -41,13 +43,9 @@ LAYOUT = "a trace is `start,g_per_kwh` in the first line, then a step a line, as
 OFFSETS = "write times with their offset from UTC, as in 2026-03-01T12:00+01:00 or 2026-03-01T11:00Z"
 
 
-def read(file: Path, *, tz: str | None = None, zone: str | None = None) -> Series:
-    """The steps of a trace file; `zone` is the place where the file names none. Raises UsageError, with the line.
-
-    Times without an offset are refused, unless `tz`, an IANA name such as Europe/Berlin, says whose they are; those
-    that its clocks show twice or never are refused even so.
-    """
-    rows = list(_rows(file, _text(file), None if tz is None else _timezone(tz)))
+def read(file: Path, *, zone: str | None = None) -> Series:
+    """The steps of a trace file; `zone` is the place where the file names none. Raises UsageError, with the line."""
+    rows = list(_rows(file, _text(file)))
     if not rows:
         raise UsageError(f"{file}: there is no step in it", hint=LAYOUT)
     _check_one(file, "kind", [(row.line, row.kind) for row in rows])
@@ -156,25 +154,14 @@ def _text(file: Path) -> str:
         raise UsageError(f"{file}, line {line}: not UTF-8", hint="save it as CSV in UTF-8") from None
 
 
-def _timezone(name: str) -> ZoneInfo:
-    from zoneinfo import ZoneInfo, available_timezones
-
-    try:
-        return ZoneInfo(name)
-    except (OSError, ValueError, KeyError):  # a folder of names, a path, a name that there is not
-        known = available_timezones()
-        lack = "an IANA name such as Europe/Berlin" if known else "this system has no time zones: pip install tzdata"
-        raise UsageError(f"unknown time zone `{name}`", hint=nearest(name, known, otherwise=lack)) from None
-
-
-def _rows(file: Path, text: str, timezone: ZoneInfo | None) -> Iterator[_Row]:
+def _rows(file: Path, text: str) -> Iterator[_Row]:
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = [name.strip() for name in next((cells for cells in lines if cells), [])]
         _check_header(f"{file}, line {lines.line_num}" if header else f"{file}", header)
         for cells in lines:
             if cells:
-                yield _row(f"{file}, line {lines.line_num}", lines.line_num, header, cells, timezone)
+                yield _row(f"{file}, line {lines.line_num}", lines.line_num, header, cells)
     except csv.Error as error:
         raise UsageError(f"{file}, line {lines.line_num}: not CSV: {error}", hint=LAYOUT) from None
 
@@ -198,7 +185,7 @@ def _check_header(where: str, header: list[str]) -> None:
         raise UsageError(f"{where}: the column `{missing[0]}` is missing", hint=LAYOUT)
 
 
-def _row(where: str, line: int, header: list[str], cells: list[str], timezone: ZoneInfo | None) -> _Row:
+def _row(where: str, line: int, header: list[str], cells: list[str]) -> _Row:
     if len(cells) != len(header):
         raise UsageError(f"{where}: {len(cells)} cells under {len(header)} columns", hint=LAYOUT)
     values = dict(zip(header, map(str.strip, cells), strict=True))
@@ -210,8 +197,8 @@ def _row(where: str, line: int, header: list[str], cells: list[str], timezone: Z
         raise UsageError(f"{where}: unknown status `{status}`", hint=hint)
     return _Row(
         line=line,
-        start=_moment(where, "start", values["start"], timezone),
-        end=_moment(where, "end", values["end"], timezone) if "end" in values else None,
+        start=_moment(where, "start", values["start"]),
+        end=_moment(where, "end", values["end"]) if "end" in values else None,
         g_per_kwh=_intensity(where, values["g_per_kwh"]),
         kind=kind,
         zone=values.get("zone") or None,
@@ -236,28 +223,21 @@ def _intensity(where: str, text: str) -> float | None:
         raise UsageError(f"{where}: `{text}` is no intensity", hint="leave g_per_kwh empty where it is unknown")
     if value < 0:
         raise UsageError(f"{where}: {text} g/kWh is negative", hint="an intensity is 0 or more")
+    if value > MAX_FIGURE:
+        raise UsageError(f"{where}: {text} g/kWh is more than any plant emits", hint="in grams per kWh, as in 312")
     return value
 
 
-def _moment(where: str, column: str, text: str, timezone: ZoneInfo | None) -> datetime:
+def _moment(where: str, column: str, text: str) -> datetime:
     if not text:
         raise UsageError(f"{where}: `{column}` is empty", hint=OFFSETS)
     try:
         moment = datetime.fromisoformat(text)
-        return utc(moment) if moment.tzinfo else _local(where, text, moment, timezone)
+        if moment.tzinfo:
+            return utc(moment)
     except (ValueError, OverflowError):
         raise UsageError(f"{where}: `{text}` is no time", hint=OFFSETS) from None
-
-
-def _local(where: str, text: str, moment: datetime, timezone: ZoneInfo | None) -> datetime:
-    if timezone is None:
-        raise UsageError(f"{where}: {text} has no offset from UTC", hint=f"{OFFSETS}, or name the time zone with --tz")
-    first, second = (moment.replace(tzinfo=timezone, fold=fold) for fold in (0, 1))
-    if first.utcoffset() != second.utcoffset():
-        is_real = first.astimezone(UTC).astimezone(timezone).replace(tzinfo=None) == moment
-        what = "is there twice" if is_real else "does not exist"
-        raise UsageError(f"{where}: {text} {what} in {timezone.key}, where clocks change", hint=OFFSETS)
-    return utc(first)
+    raise UsageError(f"{where}: {text} has no offset from UTC", hint=OFFSETS)
 
 
 def _check_one(file: Path, column: str, values: list[tuple[int, str | None]]) -> None:
@@ -273,23 +253,42 @@ def _check_one(file: Path, column: str, values: list[tuple[int, str | None]]) ->
 
 def _steps(file: Path, rows: list[_Row]) -> Iterator[Step]:
     """Those that are known, each checked against the one before it."""
-    before, until = None, None
+    before, until, usual = None, None, _usual(rows)
     for i, row in enumerate(rows):
         where = f"{file}, line {row.line}"
         if before and row.start == before.start:
             raise UsageError(f"{where}: starts when line {before.line} does", hint="leave one of the two out")
         if before and row.start < before.start:
             raise UsageError(f"{where}: starts before line {before.line}", hint="sort the rows by their start")
-        end = row.end or (rows[i + 1].start if i + 1 < len(rows) else before and row.start + (row.start - before.start))
+        end = row.end or (rows[i + 1].start if i + 1 < len(rows) else _last_end(before, row, usual))
         if end is None:
             raise UsageError(f"{where}: how long the only step lasts is not said", hint="add the column `end`")
         if row.end and row.end <= row.start:
             raise UsageError(f"{where}: ends at or before its start", hint="`end` is when the next step begins")
         if before and until and row.end and row.start != until:
             raise _apart(where, row.start - until, before.line)
+        if row.g_per_kwh is not None and row.end is None and usual and end - row.start >= 2 * usual:
+            raise UsageError(
+                f"{where}: lasts {end - row.start}, and most steps of the file {usual}: are there some missing?",
+                hint="an empty g_per_kwh says that nobody knows; a column `end` says how long each lasts",
+            )
         if row.g_per_kwh is not None:
             yield Step(start=row.start, end=end, g_per_kwh=row.g_per_kwh, status=row.status)
         before, until = row, end
+
+
+def _last_end(before: _Row | None, last: _Row, usual: timedelta | None) -> datetime | None:
+    """It lasts as long as the one before, or as most where that was a long one of which nothing is known."""
+    if before is None or usual is None:
+        return None
+    span = last.start - before.start
+    return last.start + (span if span < 2 * usual else usual)
+
+
+def _usual(rows: list[_Row]) -> timedelta | None:
+    """How long most steps last, of equals the longest; None where the file has one alone."""
+    lasting = Counter(later.start - earlier.start for earlier, later in pairwise(rows) if later.start > earlier.start)
+    return max(lasting, key=lambda span: (lasting[span], span), default=None)
 
 
 def _apart(where: str, gap: timedelta, line: int) -> UsageError:

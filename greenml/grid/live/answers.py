@@ -7,10 +7,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from greenml.grid.series import STATUSES, Status, Step, utc
-
-MAX_FIGURE = 1e5
-"""Grams per kWh or pounds per MWh: fifty times what the worst fuel comes to. NaN and infinity are not below it."""
+from greenml.grid.series import MAX_FIGURE, STATUSES, Status, Step, utc
 
 
 class OddAnswerError(Exception):
