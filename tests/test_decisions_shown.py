@@ -19,6 +19,8 @@ from conftest import (
     record,
 )
 
+from greenml.cli import scheduling
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -51,6 +53,24 @@ def watched(db: Store) -> Store:
         ]
     )
     return db
+
+
+@pytest.mark.parametrize(
+    ("what", "share", "told"),
+    [
+        ("wait", 0.665, "; saves 66 % (forecast)"),
+        ("saved", 0.21, ", 21 % less (forecast)"),
+        ("saved", -0.21, ", 21 % more (forecast)"),
+        ("saved", 0.0, ""),
+        ("saved", None, ""),
+        ("decline", -165.75, ""),
+    ],
+)
+def test_what_a_decision_saves_is_told_as_less_or_more_and_of_none_that_was_declined(
+    what: str, share: float | None, told: str
+) -> None:
+    decision = make_decision(A, 0, what=what, why="so", saved_share=share, saved_source="forecast")
+    assert scheduling.in_words(decision).partition(": so")[2] == told
 
 
 @pytest.mark.parametrize("width", [80, 120])

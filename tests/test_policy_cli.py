@@ -132,6 +132,21 @@ def test_a_deadline_means_nothing_to_a_policy(tmp_path, quick):
     assert "--deadline without anything to wait for" in said
 
 
+@pytest.mark.parametrize(
+    ("flags", "hint"),
+    [
+        (["--check-interval", "1m"], "give --when-green, --max-intensity or --pause-above, too"),
+        (["--max-wait", "2h"], "give --max-intensity, too"),
+        (["--resume-below", "200"], "give --pause-above, too"),
+    ],
+)
+def test_what_does_nothing_without_a_rule_is_said_with_the_rule(tmp_path, quick, flags, hint):
+    code, _, said = quick("train", *DIGITS, *flags)
+    assert code == 2
+    assert f"{flags[0]} without anything to wait for" in said
+    assert hint in said
+
+
 # While it lasts
 
 

@@ -14,7 +14,7 @@ import typer
 
 from greenml import units
 from greenml.cli import policing
-from greenml.cli.gridasking import moment_of
+from greenml.cli.gridasking import moment_of, per_cent
 from greenml.cli.options import flag
 from greenml.errors import UsageError
 from greenml.records import Decision
@@ -361,11 +361,17 @@ def _refuse_idle(schedule: Schedule, *, has_policy: bool) -> None:
     if schedule.enabled is False:
         return
     default = type(schedule)()
-    with_any = () if has_policy else ("exit_on_pause", "prefetch")
+    with_any = () if has_policy else ("check_interval", "exit_on_pause", "prefetch")
+    rules = {
+        "max_wait": "--max-intensity",
+        "resume_below": "--pause-above",
+        "deadline": "--when-green or --pause-above",
+    }
     for key in ("deadline", "resume_below", "stays_on", "max_wait", *with_any):
         if getattr(schedule, key) != getattr(default, key):
             name = f"--{NAMES.get(key, key).replace('_', '-')}"
-            raise UsageError(f"{name} without anything to wait for", hint="give --when-green or --pause-above, too")
+            rule = rules.get(key, "--when-green, --max-intensity or --pause-above")
+            raise UsageError(f"{name} without anything to wait for", hint=f"give {rule}, too")
 
 
 def _duration(key: str, text: str) -> timedelta:
@@ -403,10 +409,16 @@ def in_words(decision: Decision) -> str:
     until = "" if decision.until_at is None else f" until {shown(decision.until_at, decision.decided_at)}"
     if decision.what not in ("wait", "pause"):
         until = ""
-    saved = "" if decision.saved_share is None else f"; saves {decision.saved_share:.0%} ({decision.saved_source})"
-    if decision.what == "saved":
-        saved = f", {decision.saved_share:.0%} less ({decision.saved_source})" if decision.saved_share else ""
-    return f"{verb}{until}: {decision.why}{saved}"
+    return f"{verb}{until}: {decision.why}{_saved(decision)}"
+
+
+def _saved(decision: Decision) -> str:
+    share = decision.saved_share
+    if share is None or decision.what == "decline":  # which says itself that it would save nothing
+        return ""
+    if decision.what != "saved":
+        return f"; saves {per_cent(share)} ({decision.saved_source})"
+    return f", {per_cent(abs(share))} {'less' if share > 0 else 'more'} ({decision.saved_source})" if share else ""
 
 
 VERBS = {
