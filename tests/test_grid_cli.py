@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import time
@@ -12,6 +13,7 @@ import pytest
 from greenml import grid
 from greenml.cli import feeds, gridasking
 from greenml.cli.feeds import Asked
+from greenml.config import Config
 from greenml.grid import moments, outlook, windows
 from greenml.grid.feed import Feed, Known, Live
 from greenml.grid.live import RefusedError, Site, UnavailableError, provider
@@ -443,6 +445,20 @@ def test_averages_and_marginal_figures_are_never_ranked_in_one_table(greenml, se
     assert out.index("average intensities") < out.index(" DE ") < out.index("marginal intensities") < out.index(" FR ")
 
 
+def test_marginal_figures_end_in_no_command_that_train_would_refuse(greenml, tmp_path, serve):
+    trace(tmp_path, DAY, kind="marginal")
+    code, out, err = greenml("grid", "plan", "--duration", "4h", "--trace", "trace.csv")
+    assert (code, "greenml train" in out) == (0, False)
+    assert "no command: `train` reckons by its --trace, and marginal intensities account for nothing" in err
+
+    serve(Service("marginal", kind="marginal", current=series([10.0], kind="marginal"),
+                  forecast=series([10.0] * 24, kind="marginal", status="forecast")))  # fmt: skip
+    code, out, err = greenml("grid", "plan", "--duration", "4h", "--region", "DE", "--provider", "marginal")
+    assert (code, "greenml train" in out) == (0, False)
+    assert "no command: `train` reckons by its --provider" in err
+    assert "`provider: marginal` under `schedule:` steers" in err
+
+
 # wrong use
 
 ON_TRACE = "plan --duration 4h --trace t.csv"
@@ -453,6 +469,9 @@ BAD = [
     ("now --region Atlantis", 2, "Atlantis"),
     ("now --region AQ", 5, "Antarctica: nobody who could be asked knows the intensity of now"),
     ("now --trace t.csv --intensity 250", 2, "--intensity and --trace: two answers"),
+    ("now --intensity nan", 2, "--intensity nan: not between 0 and 10,000 g/kWh"),
+    ("forecast --intensity inf", 2, "--intensity inf: not between"),
+    ("plan --duration 4h --intensity 10001", 2, "--intensity 10001: not between"),
     ("now --region DE --provider electricity", 2, "unknown provider `electricity`"),
     ("now --region DE --provider electricitymaps", 5, "ELECTRICITYMAPS_TOKEN is not set"),
     ("now --region DE --trace-shift", 2, "--trace-shift without --trace"),
@@ -554,3 +573,8 @@ def test_an_inquiry_learns_from_the_last_day_of_a_service(db, serve):
 def test_feeds_of_a_place_ask_only_who_can(db, serve):
     serve(Service("elsewhere", zones=("FR",)))
     assert "elsewhere" not in feeds.open_feed(Asked(region="DE"), db, grid.resolve("DE"), clock=lambda: NOW).names
+
+
+def test_an_intensity_that_is_given_is_as_high_as_train_takes():
+    [of_train] = [one for one in dataclasses.fields(Config) if one.name == "intensity"]
+    assert of_train.metadata == {"ge": 0, "le": gridasking.MOST_G}

@@ -138,8 +138,6 @@ def test_where_all_hours_are_alike_nothing_is_saved_unless_nobody_knows_what_it_
     config = {"model": "cnn", "epochs": 2}
     for letter, pue, saved_g in (("a", 1.0, 0.0), ("b", 1.5, None)):  # under two PUEs: of the site nothing is known
         used = [500 * WH, 500 * WH]
-        record(
-            db, letter * 12, [0.8, 0.9], used, config=config, intensity=grid.resolve("DE", pue=pue), group_hash="g"
-        )
+        record(db, letter * 12, [0.8, 0.9], used, config=config, intensity=grid.resolve("DE", pue=pue), group_hash="g")
         [best, *_] = json.loads(greenml("recommend", "--json")[1])
         assert (best["best_start"]["saved_share"], best["best_start"]["saved_g"]) == (0.0, saved_g)

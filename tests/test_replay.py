@@ -159,6 +159,8 @@ def test_a_resumed_run_is_moved_as_a_whole(db: Store, greenml: Greenml, tmp_path
         (("--trace-shift", "--region", "SE"), "--trace-shift without --trace"),
         (("--region", "ZZ"), "ZZ"),
         (("--intensity", "-1"), "-1"),
+        (("--intensity", "nan"), "--intensity nan: not between 0 and 10,000 g/kWh"),
+        (("--intensity", "inf"), "--intensity inf: not between 0 and 10,000 g/kWh"),
     ],
 )
 def test_bad_input_is_refused(db: Store, greenml: Greenml, arguments: tuple[str, ...], message: str) -> None:

@@ -42,6 +42,8 @@ TraceShiftOption = Annotated[
 NOT_SERVICES = ("store", "learned", "day-curve", "annual", "trace", "fixed")
 """Sources that reach for no network."""
 DAY = timedelta(days=1)
+MOST_G = 10_000
+"""An intensity that is given is no higher: the bound of `greenml.config`, as a test holds it to."""
 WORLDWIDE = "electricitymaps"
 """The one service that knows averages of most places."""
 
@@ -108,8 +110,16 @@ def check(asked: Asked) -> None:
     given = [name for name, value in named.items() if value is not None]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)}: two answers to one question", hint=f"give {given[0]} alone")
+    check_intensity(asked.intensity)
     if asked.trace_shift and asked.trace is None:
         raise UsageError("--trace-shift without --trace", hint="name the trace that is to be replayed")
+
+
+def check_intensity(g_per_kwh: float | None) -> None:
+    """Raises UsageError for what `train` would not take either."""
+    # NaN is not between any two numbers, and infinity is not between these.
+    if g_per_kwh is not None and not 0 <= g_per_kwh <= MOST_G:
+        raise UsageError(f"--intensity {g_per_kwh:g}: not between 0 and {MOST_G:,} g/kWh", hint="as in --intensity 250")
 
 
 def say_fallbacks(inquiries: Sequence[Inquiry]) -> None:

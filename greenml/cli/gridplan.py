@@ -302,7 +302,9 @@ def show(inquiry: Inquiry, outlook: Outlook, offer: Offer, job: Job, when: When)
         console.say(line)
     if offer.is_modelled:
         gridasking.say_how_to_know(inquiry)
-    if when.is_now:
+    if when.is_now and (lack := why_no_command(inquiry.asked, outlook)):
+        console.say(lack)
+    elif when.is_now:
         print(f"\n  {console.clean(train_command(inquiry.asked, outlook, offer, job, when))}")
 
 
@@ -369,6 +371,18 @@ def assumptions(outlook: Outlook, offer: Offer, job: Job, when: When) -> Iterato
         yield "to wait or to pause would save less than idling costs: --idle-watts 0 reckons with a machine that is off"
     if outlook.series.kind == "marginal":
         yield "marginal intensities tell when to run; grams are told by averages alone"
+
+
+def why_no_command(asked: Asked, outlook: Outlook) -> str | None:
+    """What is named to `train` counts there, too, and it refuses to count by marginal figures."""
+    if outlook.series.kind != "marginal":
+        return None
+    if asked.trace is not None:
+        return "no command: `train` reckons by its --trace, and marginal intensities account for nothing"
+    if asked.provider is not None:
+        steers = f"`provider: {asked.provider}` under `schedule:` steers"
+        return f"no command: `train` reckons by its --provider, too; {steers}"
+    return None
 
 
 def train_command(asked: Asked, outlook: Outlook, offer: Offer, job: Job, when: When) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from greenml import console
+from greenml.cli.gridasking import check_intensity
 from greenml.cli.options import JsonOption, RunArgument, StoreOption
 from greenml.console import Column, figure, local
 from greenml.errors import UsageError
@@ -107,6 +108,7 @@ def replay(
     codes = [code.strip() for codes in region or [] for code in codes.split(",") if code.strip()]
     if not (codes or at or trace or intensity is not None):
         raise UsageError("nothing to replay it with", hint="--region SE,FR, --at 02:00, --trace FILE or --intensity 50")
+    check_intensity(intensity)
     if trace_shift and trace is None:
         raise UsageError("--trace-shift without --trace", hint="name the trace that is to be replayed")
     db = Store(resolve_path(store))

@@ -259,7 +259,7 @@ class Planner:
         need = self.need()
         slack = self._slack(now, need)
         if slack is not None and slack <= NOTHING_S:
-            self._tell_once(now, "deadline", self._too_late(now, need, slack), about="deadline")
+            self._tell_once(now, "deadline", self._too_late(need, slack), about="deadline")
             return None
         if not self._has_started or (self._rules.when_green and not self._has_window):
             held = self._by_window(now, need) or (None if self._has_started else self._by_threshold(now, step))
@@ -445,7 +445,7 @@ class Planner:
             return None
         return self._rules.deadline - now - (need.remaining or NOTHING_S)
 
-    def _too_late(self, now: datetime, need: Need, slack: timedelta) -> str:
+    def _too_late(self, need: Need, slack: timedelta) -> str:
         if slack >= -self._patience:  # it looks so often, and may have waited until now
             return "what is left to do only just fits before the deadline: no more waiting"
         left = slack + (need.remaining or NOTHING_S)
