@@ -656,6 +656,13 @@ def test_a_dry_run_prints_the_space_as_a_file(sweep, db, tmp_path):
     assert db.rows("from runs") == []
 
 
+def test_a_dry_run_needs_no_store_and_makes_none(sweep, tmp_path):
+    code, out, err = sweep("--dry-run", "--store", str(tmp_path / "none" / "greenml.duckdb"))
+    assert code == 0, err
+    assert spaces.parse(yaml.safe_load(out)) == spaces.parse(SPACE)
+    assert not (tmp_path / "none").exists()
+
+
 def test_other_models_take_the_place_of_those_of_the_space():
     conditional = {
         **SPACE["parameters"],

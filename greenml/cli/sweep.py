@@ -375,9 +375,11 @@ def _looked_around(db: Store, plan: Plan, scope: str) -> Plan:
     base = dataclasses.replace(plan.base, dataset=data.name)
     most = max(sampler.population(plan.num_trials) // MOST_KNOWN, 1)
     known = searchpast.known(db, plan.space, base, data, plan.intensity, scope=scope, most=most)
-    [floor] = db.rows("select learning_floor(?, ?) as floor", [data.num_val, data.guessed])
+    # Where there is no store yet it is a dry run, which asks for no floor.
+    floors = db.rows("select learning_floor(?, ?) as floor", [data.num_val, data.guessed])
+    floor = floors[0]["floor"] if floors else plan.floor
     return dataclasses.replace(
-        plan, base=base, known=known, data_hash=data.data_hash, split_hash=data.split_hash, floor=floor["floor"]
+        plan, base=base, known=known, data_hash=data.data_hash, split_hash=data.split_hash, floor=floor
     )
 
 
