@@ -232,6 +232,17 @@ def test_a_service_is_asked_while_it_trains_and_what_it_told_is_kept(
     assert db.remembered("somewhere", "DE").steps[-1].g_per_kwh == somewhere.told[-1]
 
 
+def test_a_dry_run_keeps_nothing_of_what_a_service_told(
+    db: Store, greenml: Greenml, somewhere: type[Somewhere]
+) -> None:
+    db.path.unlink()
+    flags = ("--provider", "somewhere", "--max-intensity", "300", "--dry-run")
+    code, _, err = greenml(*DIGITS[:-2], "DE", "-q", "--epochs", "1", *flags)
+    assert code == 0, err
+    assert "grid    starts at once" in err
+    assert not db.path.exists()
+
+
 GREEN = {"when_green": True}
 
 

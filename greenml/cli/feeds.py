@@ -45,10 +45,17 @@ class Asked:
 
 
 def open_feed(
-    asked: Asked, store: Store, static: Intensity, *, clock: Callable[[], datetime] = now, may_model: bool = True
+    asked: Asked,
+    store: Store,
+    static: Intensity,
+    *,
+    clock: Callable[[], datetime] = now,
+    may_model: bool = True,
+    remembers: bool = True,
 ) -> Feed:
     """The sources for a place in their order: what was given, what the store remembers, services, what it has taught,
-    the shape of a day, the factor of the year. Without `may_model` only what somebody has published counts.
+    the shape of a day, the factor of the year. Without `may_model` only what somebody has published counts; unless it
+    `remembers`, the store is read and never written.
 
     Raises UsageError for a provider that is not known or a place without a name, and RefusedError where the provider
     that was named will not answer, however often it is asked.
@@ -77,7 +84,7 @@ def open_feed(
 
     def remember(series: Series) -> None:
         published = any(step.status in ("actual", "estimated") for step in series.steps)
-        if published and series.provider in {one.name for one in providers}:
+        if remembers and published and series.provider in {one.name for one in providers}:
             try:
                 store.remember(series, clock())
             except StoreError:  # what is not remembered can be asked for again
