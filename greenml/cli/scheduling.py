@@ -187,7 +187,8 @@ def planner_of(job: Job, store: Store, outlook: Outlook, numbers: Iterator[int])
 
 def foreseen(config: Config, store: Store, intensity: Intensity, made: Forecast | None) -> Planner | None:
     """What would hold a training up that began now, asked once; None where nothing can. `made` is what it is expected
-    to take. Nothing is kept of what services answer. Raises PolicyError where it may not begin, UsageError and DataError."""
+    to take. Nothing is kept of what services answer. Raises PolicyError where it may not begin, UsageError and
+    DataError."""
     from greenml.grid.planner import Need, SystemClock
 
     need = Need(

@@ -262,7 +262,7 @@ def _show_plan(config: Config, intensity: Intensity, store: Store, *, json: bool
     """What would be trained, with every open choice made, and what it would take. Stores nothing."""
     import dataclasses
 
-    from greenml.cli import forecasts
+    from greenml.cli import forecasts, gate
 
     setup = prepared(config)
     run = forecasts.planned(setup)
@@ -285,7 +285,6 @@ def _show_plan(config: Config, intensity: Intensity, store: Store, *, json: bool
     if planner:
         if planner.policy:
             console.say(policing.in_words(planner.policy))
-        words = [scheduling.in_words(decision) for decision in decisions]
-        for text in words if planner.hold else [*words, "starts at once"]:
+        for text in gate.foreseen_in_words(planner, decisions):
             console.say(f"{'grid':<8}{text}")
     print(configs.dump(setup.config), end="")
