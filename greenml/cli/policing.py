@@ -88,9 +88,11 @@ def facts_of(
     intensity: Intensity,
     *,
     wants_j: Callable[[], float | None] = lambda: None,
+    factor: Callable[[datetime], float] | None = None,
 ) -> Callable[[datetime], Facts]:
     """What a policy asks of a run beside the intensity, whenever it asks. Where the store is held at that moment, what
-    it said last stands. `wants_j` says what the run is still going to use."""
+    it said last stands. `wants_j` says what the run is still going to use, `factor` by how many g/kWh that is counted;
+    without it, by those of `intensity`."""
     from greenml import environment
     from greenml.grid.policy import Facts, week
     from greenml.units import co2_g
@@ -107,13 +109,14 @@ def facts_of(
                     raise
         used_j, used_g = used[0] if used else (None, None)
         wants = wants_j()
+        g_per_kwh = factor(now) if factor else intensity.g_per_kwh
         return Facts(
             now=now,
             region=intensity.region_asked,
             used_j=used_j,
             used_g=used_g,
             wants_j=wants,
-            wants_g=None if wants is None else co2_g(wants, intensity.g_per_kwh, intensity.pue),
+            wants_g=None if wants is None else co2_g(wants, g_per_kwh, intensity.pue),
         )
 
     return ask

@@ -234,12 +234,21 @@ def make_planner(
     idle = store.idle(survey.machine)
     watts = idle["watts"] if idle else None
     deadline = utc(datetime.fromisoformat(schedule.deadline)) if schedule.deadline else None
+    feed = open_feed(Asked.of(config), store, intensity, clock=clock.now, remembers=remembers)
+    trace = feed.only(["trace"])
+
+    def factor(now: datetime) -> float:
+        """g/kWh of what is left: of a trace its mean over that time, where all of it is known."""
+        until = now + (need().remaining or timedelta(0))
+        mean = trace.averages(now, until).mean(now, until)
+        return intensity.g_per_kwh if mean is None else mean
+
     return Planner(
         rules_of(schedule, deadline, policy=policy, idle_w=watts if isinstance(watts, float) else None),
-        open_feed(Asked.of(config), store, intensity, clock=clock.now, remembers=remembers),
+        feed,
         clock=clock,
         need=need,
-        facts=policing.facts_of(policy, store, intensity, wants_j=wants_j),
+        facts=policing.facts_of(policy, store, intensity, wants_j=wants_j, factor=factor),
         pue=intensity.pue,
         **how,
     )

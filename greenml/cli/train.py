@@ -263,6 +263,7 @@ def _show_plan(config: Config, intensity: Intensity, store: Store, *, json: bool
     import dataclasses
 
     from greenml.cli import forecasts, gate
+    from greenml.grid.series import now
 
     setup = prepared(config)
     run = forecasts.planned(setup)
@@ -280,7 +281,8 @@ def _show_plan(config: Config, intensity: Intensity, store: Store, *, json: bool
     if made is None:
         console.say(forecasts.unknown(made, run, config, store))
     else:
-        for label, text in forecasts.in_words(made, intensity):
+        begins = (planner and planner.hold and planner.hold.until) or now()
+        for label, text in forecasts.in_words(made, *forecasts.priced(made, config, intensity, begins)):
             console.say(f"{label:<8}{text}")
     if planner:
         if planner.policy:
