@@ -277,6 +277,23 @@ def test_where_no_service_can_be_asked_the_yearly_average_counts_under_its_name(
     assert watching.watch_of(config, intensity_of(config), db) is None
 
 
+def test_a_service_that_lacks_a_token_alone_is_told_once_where_a_run_may_wait(
+    db: Store, greenml: Greenml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WattTime has no name for the place, and NESO does not know it: of these there is nothing to tell."""
+    for name in ("ELECTRICITYMAPS_TOKEN", "WATTTIME_USER", "WATTTIME_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("greenml.grid.live.tokens._from_keyring", lambda name: "")
+    flags = ("--epochs", "2", "--max-intensity", "2000", "--check-interval", "0.001s")
+    code, _, err = greenml(*DIGITS[:-2], "DE", "-q", *flags)
+    assert code == 0, err
+    why = "electricitymaps: Electricity Maps: no token: ELECTRICITYMAPS_TOKEN is not set; asked instead: learned"
+    assert err.count(why) == err.count("no token") == 1
+    told = [row["why"] for row in db.rows("from decisions where what = 'fallback' order by seq")]
+    assert told[0] == why
+    assert len(told) == len(set(told))
+
+
 def test_a_service_of_marginal_intensities_steers_and_is_refused_where_it_should_account(
     db: Store, greenml: Greenml, somewhere: type[Somewhere]
 ) -> None:
@@ -299,6 +316,23 @@ def test_a_service_that_is_away_leaves_the_yearly_average_and_says_so(
     [stored] = db.rows("from runs")
     assert spent(db)["intensity_g_per_kwh"] == stored["intensity_g_per_kwh"]
     assert spent(db)["intensity_status"] == "assumed"
+
+
+def test_who_answers_in_place_of_a_service_that_is_away_is_a_decision_once(
+    db: Store, greenml: Greenml, somewhere: type[Somewhere], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Away(Somewhere):
+        name, is_away = "away", True
+
+    monkeypatch.setitem(provider._MAKERS, "away", Away)
+    for module in (live, provider):
+        monkeypatch.setattr(module, "known", lambda: ["away", "somewhere"])
+    code, _, err = greenml(*DIGITS[:-2], "DE", "-q", "--epochs", "2", "--max-intensity", "900")
+    assert code == 0, err
+    why = "away: somewhere does not answer; asked instead for what was emitted: somewhere"
+    assert err.count(why) == 1
+    assert db.rows("select count(*) as n from decisions where what = 'fallback' and why = ?", [why]) == [{"n": 1}]
+    assert spent(db)["co2_g"] == pytest.approx(spent(db)["energy_kwh"] * 250)
 
 
 def test_a_service_that_nobody_knows_is_refused_before_anything_begins(db: Store, greenml: Greenml) -> None:

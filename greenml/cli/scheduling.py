@@ -234,7 +234,7 @@ def make_planner(
     idle = store.idle(survey.machine)
     watts = idle["watts"] if idle else None
     deadline = utc(datetime.fromisoformat(schedule.deadline)) if schedule.deadline else None
-    feed = open_feed(Asked.of(config), store, intensity, clock=clock.now, remembers=remembers)
+    feed = open_feed(Asked.of(config), store, intensity, clock=clock.now, remembers=remembers, tells_lacks=True)
     trace = feed.only(["trace"])
 
     def factor(now: datetime) -> float:

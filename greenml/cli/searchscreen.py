@@ -147,10 +147,12 @@ class SearchScreen:
         best = max(points, key=lambda point: (point.accuracy, -point.co2_g))
         on_front = set(front(self._points, self._floor)) & set(points)
         ended = f", {trial.reason}" if trial.reason else ""
+        spent = f"{SIGNS.get(curve.source, '')}{format_energy(curve.spent.joules)}"
+        grams = format_mass(curve.spent.grams(self._plan.intensity.pue))
         return (
             f"{head}  {curve.run.model} {curve.run.precision}  val {percentage(best.accuracy):>5} %  "
-            f"{counted(len(points), 'epoch')}{ended}  {SIGNS.get(curve.source, '')}{format_energy(curve.spent.joules)}  "
-            f"{format_mass(curve.spent.grams(self._plan.intensity.pue))}{'  on the front' if on_front else ''}  ({with_what})"
+            f"{counted(len(points), 'epoch')}{ended}  {spent}  {grams}{'  on the front' if on_front else ''}  "
+            f"({with_what})"
         )
 
     def _doing(self, progress: Progress) -> str:
