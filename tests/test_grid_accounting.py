@@ -11,7 +11,7 @@ import pytest
 import greenml as library
 from greenml import config as configs
 from greenml.cli import resuming, watching
-from greenml.errors import UsageError
+from greenml.errors import PolicyError, UsageError
 from greenml.grid import live
 from greenml.grid.accounting import intensity_of, series_of
 from greenml.grid.live import RefusedError, UnavailableError, provider
@@ -158,6 +158,23 @@ def test_a_gap_in_the_trace_of_a_tracked_program_is_a_decision(replayed: Store, 
     assert "gap.csv says nothing of" in decision["why"]
     row = spent(replayed)
     assert row["co2_g"] == pytest.approx(row["energy_kwh"] * 713, rel=0.01)
+
+
+def test_a_policy_holds_for_a_program_that_tracks_itself(
+    replayed: Store, tmp_path: Path, flat: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it would have a command wait; the intensity is that of the trace, or the yearly one."""
+    (tmp_path / "ours.yaml").write_text("never_above: 300\nregions: [IN]\nbudget_per_week: {energy: 1kWh}\n")
+    monkeypatch.setenv("GREENML_POLICY", str(tmp_path / "ours.yaml"))
+    for refused, words in (({"region": "IN"}, "713.4 g/kWh .assumed. is above"), ({"region": "DE"}, "DE is not in IN")):
+        with pytest.raises(PolicyError, match=words):
+            library.track(**refused, quiet=True).start()
+    assert replayed.rows("from runs") == []
+    with library.track(region="IN", trace=flat, quiet=True) as run:
+        pass
+    [mine] = replayed.rows("select distinct run_id, command from audit where outcome = 'allowed'")
+    assert mine == {"run_id": run.id, "command": "track"}
+    assert replayed.rows("select count(distinct run_id) as n from audit where outcome = 'refused'") == [{"n": 2}]
 
 
 def test_a_sweep_counts_its_trials_at_their_hours(db: Store, greenml: Greenml, flat: str) -> None:
