@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from datetime import timedelta
@@ -215,6 +216,46 @@ def test_a_search_that_would_leave_in_its_midst_is_refused(tmp_path, sweep, db):
     code, _, said = sweep("--trials", "1", "--intensity", "475", "--pause-above", "400", "--exit-on-pause")
     assert code == 2
     assert "leave out --exit-on-pause or --pause-above" in said
+
+
+def test_who_may_leave_before_a_search_is_told_that_it_stays_between_two_trials(tmp_path, sweep, db):  # noqa: F811
+    file = policy(tmp_path, "never_above: 900")
+    code, _, said = sweep("--trials", "1", "--intensity", "475", "--policy", file, "--exit-on-pause")
+    assert code == 0, said
+    assert "from here on it stays, also between two trials" in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (["--max-intensity", "300"], 0, "grid      waits until"),
+        (["--max-intensity", "600"], 0, "grid      starts at once"),
+        (["--policy", "strict.yaml"], 6, "the policy `strict` does not allow it"),
+        (["--when-green"], 2, "how long it takes is not known"),
+        (["--when-green", "--duration", "2h", "--deadline", "2020-01-01T00:00Z"], 2, "ago"),
+        (["--resume-below", "3"], 2, "--resume-below without"),
+    ],
+)
+def test_a_dry_run_of_a_search_says_what_it_would_wait_for_or_why_not_and_keeps_nothing(
+    tmp_path,
+    sweep,  # noqa: F811
+    db,
+    flags,
+    code,
+    words,
+):
+    policy(tmp_path, "never_above: 100\non_violation: refuse", "strict")
+    asked = ("--trace", trace(tmp_path, 500, 500, *[200] * 24), *flags, "--dry-run")
+
+    ended, out, said = sweep(*asked)
+
+    assert ended == code, said
+    assert words in said
+    assert bool(out) == (code == 0)
+    if code == 0:
+        [plan] = json.loads(sweep(*asked, "--json")[1])
+        assert bool(plan["decisions"]) == ("waits" in words)
+    assert db.rows("select run_id from runs union all select run_id from audit") == []
 
 
 def test_what_a_search_waited_is_no_time_that_it_took(db):

@@ -11,7 +11,7 @@ import pytest
 import greenml as library
 from greenml import config as configs
 from greenml.cli import resuming, watching
-from greenml.errors import UsageError
+from greenml.errors import PolicyError, UsageError
 from greenml.grid import live
 from greenml.grid.accounting import intensity_of, series_of
 from greenml.grid.live import RefusedError, UnavailableError, provider
@@ -160,6 +160,23 @@ def test_a_gap_in_the_trace_of_a_tracked_program_is_a_decision(replayed: Store, 
     assert row["co2_g"] == pytest.approx(row["energy_kwh"] * 713, rel=0.01)
 
 
+def test_a_policy_holds_for_a_program_that_tracks_itself(
+    replayed: Store, tmp_path: Path, flat: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it would have a command wait; the intensity is that of the trace, or the yearly one."""
+    (tmp_path / "ours.yaml").write_text("never_above: 300\nregions: [IN]\nbudget_per_week: {energy: 1kWh}\n")
+    monkeypatch.setenv("GREENML_POLICY", str(tmp_path / "ours.yaml"))
+    for refused, words in (({"region": "IN"}, "713.4 g/kWh .assumed. is above"), ({"region": "DE"}, "DE is not in IN")):
+        with pytest.raises(PolicyError, match=words):
+            library.track(**refused, quiet=True).start()
+    assert replayed.rows("from runs") == []
+    with library.track(region="IN", trace=flat, quiet=True) as run:
+        pass
+    [mine] = replayed.rows("select distinct run_id, command from audit where outcome = 'allowed'")
+    assert mine == {"run_id": run.id, "command": "track"}
+    assert replayed.rows("select count(distinct run_id) as n from audit where outcome = 'refused'") == [{"n": 2}]
+
+
 def test_a_sweep_counts_its_trials_at_their_hours(db: Store, greenml: Greenml, flat: str) -> None:
     """And holds them against each other by one factor, whatever the hour."""
     code, _, err = greenml(
@@ -232,6 +249,17 @@ def test_a_service_is_asked_while_it_trains_and_what_it_told_is_kept(
     assert db.remembered("somewhere", "DE").steps[-1].g_per_kwh == somewhere.told[-1]
 
 
+def test_a_dry_run_keeps_nothing_of_what_a_service_told(
+    db: Store, greenml: Greenml, somewhere: type[Somewhere]
+) -> None:
+    db.path.unlink()
+    flags = ("--provider", "somewhere", "--max-intensity", "300", "--dry-run")
+    code, _, err = greenml(*DIGITS[:-2], "DE", "-q", "--epochs", "1", *flags)
+    assert code == 0, err
+    assert "grid    starts at once" in err
+    assert not db.path.exists()
+
+
 GREEN = {"when_green": True}
 
 
@@ -266,6 +294,23 @@ def test_where_no_service_can_be_asked_the_yearly_average_counts_under_its_name(
     assert watching.watch_of(config, intensity_of(config), db) is None
 
 
+def test_a_service_that_lacks_a_token_alone_is_told_once_where_a_run_may_wait(
+    db: Store, greenml: Greenml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WattTime has no name for the place, and NESO does not know it: of these there is nothing to tell."""
+    for name in ("ELECTRICITYMAPS_TOKEN", "WATTTIME_USER", "WATTTIME_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("greenml.grid.live.tokens._from_keyring", lambda name: "")
+    flags = ("--epochs", "2", "--max-intensity", "2000", "--check-interval", "0.001s")
+    code, _, err = greenml(*DIGITS[:-2], "DE", "-q", *flags)
+    assert code == 0, err
+    why = "electricitymaps: Electricity Maps: no token: ELECTRICITYMAPS_TOKEN is not set; asked instead: learned"
+    assert err.count(why) == err.count("no token") == 1
+    told = [row["why"] for row in db.rows("from decisions where what = 'fallback' order by seq")]
+    assert told[0] == why
+    assert len(told) == len(set(told))
+
+
 def test_a_service_of_marginal_intensities_steers_and_is_refused_where_it_should_account(
     db: Store, greenml: Greenml, somewhere: type[Somewhere]
 ) -> None:
@@ -288,6 +333,23 @@ def test_a_service_that_is_away_leaves_the_yearly_average_and_says_so(
     [stored] = db.rows("from runs")
     assert spent(db)["intensity_g_per_kwh"] == stored["intensity_g_per_kwh"]
     assert spent(db)["intensity_status"] == "assumed"
+
+
+def test_who_answers_in_place_of_a_service_that_is_away_is_a_decision_once(
+    db: Store, greenml: Greenml, somewhere: type[Somewhere], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Away(Somewhere):
+        name, is_away = "away", True
+
+    monkeypatch.setitem(provider._MAKERS, "away", Away)
+    for module in (live, provider):
+        monkeypatch.setattr(module, "known", lambda: ["away", "somewhere"])
+    code, _, err = greenml(*DIGITS[:-2], "DE", "-q", "--epochs", "2", "--max-intensity", "900")
+    assert code == 0, err
+    why = "away: somewhere does not answer; asked instead for what was emitted: somewhere"
+    assert err.count(why) == 1
+    assert db.rows("select count(*) as n from decisions where what = 'fallback' and why = ?", [why]) == [{"n": 1}]
+    assert spent(db)["co2_g"] == pytest.approx(spent(db)["energy_kwh"] * 250)
 
 
 def test_a_service_that_nobody_knows_is_refused_before_anything_begins(db: Store, greenml: Greenml) -> None:

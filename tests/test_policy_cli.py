@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -94,6 +95,25 @@ def test_a_dry_run_says_what_would_be_waited_for_and_what_is_refused_and_keeps_n
     assert "the policy `strict` does not allow it" in said
     db = store_of(tmp_path)
     assert not db.path.exists() or not (db.rows("from runs") or db.rows("from audit"))
+
+
+def test_what_is_foretold_is_counted_by_the_trace_of_that_time(tmp_path, quick):
+    """And so is what a run wants of the week's grams; without a trace, by the yearly factor."""
+    assert quick("train", *DIGITS)[0] == 0
+    told = ("train", *[word for word in DIGITS if word != "--quiet"])
+    plan = (*told, "--trace", trace(tmp_path, 500, 500, *[50] * 24))
+    assert "x 475 g/kWh\n" in quick(*told, "--dry-run")[2]
+    said = quick(*plan, "--dry-run")[2]
+    assert re.search(r"x 500 g/kWh, the trace's mean from \d\d:\d\d on\n", said), said
+    said = quick(*plan, "--max-intensity", "300", "--max-wait", "4h", "--dry-run")[2]
+    assert re.search(r"x 50 g/kWh, the trace's mean from (tomorrow )?\d\d:\d\d on\n", said), said
+    clean = (*told, "--trace", trace(tmp_path, *[0] * 26))
+    assert ", 0.00 mg (0.00 to 0.00), " in quick(*clean)[2].partition("forecast: ")[2].splitlines()[0]
+    [used] = store_of(tmp_path).rows("select sum(co2_g) as g from leaderboard")
+    tight = policy(tmp_path, f"budget_per_week: {{co2: {1.05 * used['g']}g}}\non_violation: refuse")
+    assert quick(*told, "--policy", tight, "--dry-run")[0] == 6
+    code, _, said = quick(*clean, "--policy", tight, "--dry-run")
+    assert code == 0, said
 
 
 def test_the_flag_goes_before_the_environment_and_the_run_says_which_holds(tmp_path, quick, monkeypatch):

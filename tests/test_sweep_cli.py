@@ -9,7 +9,7 @@ import math
 import os
 import signal
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
@@ -23,6 +23,7 @@ from greenml.sweep import space as spaces
 from greenml.sweep.crew import DIED
 from greenml.sweep.front import Point, front
 from greenml.sweep.worker import Began, Outcome
+from greenml.units import format_mass
 
 SPACE = {
     "parameters": {
@@ -654,6 +655,28 @@ def test_a_dry_run_prints_the_space_as_a_file(sweep, db, tmp_path):
     assert "6 by nsga2, 4 a generation, up to 4 epochs each, seed 0" in err
     assert "carbon budget 2000" in err
     assert db.rows("from runs") == []
+
+
+def test_a_dry_run_needs_no_store_and_makes_none(sweep, tmp_path):
+    code, out, err = sweep("--dry-run", "--store", str(tmp_path / "none" / "greenml.duckdb"))
+    assert code == 0, err
+    assert spaces.parse(yaml.safe_load(out)) == spaces.parse(SPACE)
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_line_of_a_trial_has_the_grams_that_are_stored(sweep, db, tmp_path):
+    """By the trace, whose factor is not that of the plan; the front holds trials against each other by one factor."""
+    until = datetime.now(UTC) + timedelta(days=1)
+    rows = ["start,g_per_kwh,end", f"{STARTED_AT:%Y-%m-%dT%H:%M}Z,100,{until:%Y-%m-%dT%H:%M}Z"]
+    (tmp_path / "trace.csv").write_text("\n".join(rows) + "\n")
+
+    code, _, err = sweep("--trace", "trace.csv", trials=1)
+
+    assert code == 0, err
+    trial = only(db.rows("from leaderboard where kind = 'trial'"))
+    assert trial["co2_g"] == pytest.approx(100 * trial["energy_kwh"])
+    [line] = [line for line in err.splitlines() if line.startswith("1/1  trial 0")]
+    assert f"  {format_mass(trial['co2_g'])}  " in line
 
 
 def test_other_models_take_the_place_of_those_of_the_space():

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from greenml import grid
 from greenml.errors import StoreError, UsageError
-from greenml.grid.feed import Drawn, Feed, Known, Learned, Live, Remembered, Source, yearly
+from greenml.grid.feed import Drawn, Feed, Known, Learned, Live, Refusing, Remembered, Source, yearly
+from greenml.grid.live import NoTokenError
 from greenml.grid.series import Series, Step, now
 
 if TYPE_CHECKING:
@@ -45,10 +46,19 @@ class Asked:
 
 
 def open_feed(
-    asked: Asked, store: Store, static: Intensity, *, clock: Callable[[], datetime] = now, may_model: bool = True
+    asked: Asked,
+    store: Store,
+    static: Intensity,
+    *,
+    clock: Callable[[], datetime] = now,
+    may_model: bool = True,
+    remembers: bool = True,
+    tells_lacks: bool = False,
 ) -> Feed:
     """The sources for a place in their order: what was given, what the store remembers, services, what it has taught,
-    the shape of a day, the factor of the year. Without `may_model` only what somebody has published counts.
+    the shape of a day, the factor of the year. Without `may_model` only what somebody has published counts; unless it
+    `remembers`, the store is read and never written. Where it `tells_lacks`, a service that knows the place and lacks a
+    token alone is a fallback.
 
     Raises UsageError for a provider that is not known or a place without a name, and RefusedError where the provider
     that was named will not answer, however often it is asked.
@@ -77,13 +87,19 @@ def open_feed(
 
     def remember(series: Series) -> None:
         published = any(step.status in ("actual", "estimated") for step in series.steps)
-        if published and series.provider in {one.name for one in providers}:
+        if remembers and published and series.provider in {one.name for one in providers}:
             try:
                 store.remember(series, clock())
             except StoreError:  # what is not remembered can be asked for again
                 return
 
-    live: list[Source] = [Live(one, site, now=clock) for one in providers if one.lack(site) is None]
+    live: list[Source] = []
+    for one in providers:
+        lack = one.lack(site)
+        if lack is None:
+            live.append(Live(one, site, now=clock))
+        elif tells_lacks and isinstance(lack, NoTokenError) and one.zone(site):
+            live.append(Refusing(one, lack))
     models: list[Source] = [
         Learned(recall, now=clock, time_zone=where.time_zone),
         *_curve(where, static),

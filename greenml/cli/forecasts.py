@@ -218,13 +218,27 @@ def budgets_of(config: Config, intensity: Intensity) -> forecast.Budgets:
     )
 
 
-def in_words(made: Forecast, intensity: Intensity) -> list[tuple[str, str]]:
-    """Label and text: what it will take, and what that rests on."""
+def priced(made: Forecast, config: Config, intensity: Intensity, start: datetime) -> tuple[Intensity, str]:
+    """What its grams are foretold by, and in words where that is no figure of a year: of a trace its mean over what the
+    forecast takes from `start` (UTC, naive) on. Where that is not known the factor stays."""
+    from greenml.grid import accounting
+    from greenml.grid.moments import shown
+    from greenml.grid.series import now
+
+    series = accounting.series_of(config, now())
+    mean = series.mean(start, start + timedelta(seconds=made.duration_s.value)) if series else None
+    if mean is None:
+        return intensity, ""
+    return dataclasses.replace(intensity, g_per_kwh=mean), f", the trace's mean from {shown(start, now())} on"
+
+
+def in_words(made: Forecast, intensity: Intensity, of: str = "") -> list[tuple[str, str]]:
+    """Label and text: what it will take, and what that rests on; `of` says whose figure the intensity is."""
     at_most = "at most " if made.at_most else ""
     if made.energy_j is None:
         known = [("energy", f"unknown: {UNREAD}")]
     else:
-        factors = f"energy x PUE {intensity.pue:g} x {intensity.g_per_kwh:.3g} g/kWh"
+        factors = f"energy x PUE {intensity.pue:g} x {intensity.g_per_kwh:.3g} g/kWh{of}"
         known = [
             ("energy", at_most + energy(made.energy_j)),
             ("CO2e", f"{at_most}{mass(grams(made.energy_j, intensity))}: {factors}"),
@@ -485,6 +499,11 @@ class Outlook:
                     budgets=self._budgets,
                 )
         return record
+
+    def in_one_line(self, now: datetime) -> str:
+        """`latest`, of a run that begins `now`."""
+        assert self.latest is not None
+        return in_one_line(self.latest, priced(self.latest, self._config, self._intensity, now)[0])
 
     def remaining(self) -> tuple[timedelta | None, float | None]:
         """How long it will still take at most, as its interval goes, and the watts of it; None while nobody knows."""

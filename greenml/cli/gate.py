@@ -57,16 +57,7 @@ def pass_through(
     from greenml.grid.planner import Need, SystemClock
 
     clock = clock or SystemClock()
-    config = _scheduled(config, given)
-    if config.schedule.pause_above is not None and config.schedule.exit_on_pause:
-        raise UsageError(
-            "--exit-on-pause leaves before a search begins: between two trials it stays",
-            hint="leave out --exit-on-pause or --pause-above",
-        )
-    duration = _duration(given.get("duration"), config) or duration
-    if config.schedule.when_green and duration is None:
-        raise UsageError("--when-green: how long it takes is not known", hint="give --duration, as in --duration 4h")
-    config = scheduling.settled(config, clock.now())
+    config, duration = _settled(config, given, duration, clock)
     planner = scheduling.make_planner(
         config,
         store,
@@ -92,7 +83,62 @@ def pass_through(
             planner.rest()
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
+    if planner.exits and planner.may_pause and command == "sweep":
+        console.say("--exit-on-pause leaves before a search begins: from here on it stays, also between two trials")
     return Opened(planner=planner, decisions=[*decisions, *_told(planner, store)])
+
+
+def foresee(
+    command: str,
+    given: Mapping[str, Any],
+    config: Config,
+    intensity: Intensity,
+    store: Store,
+    *,
+    duration: timedelta | None = None,
+) -> Planner | None:
+    """What `pass_through` would wait for now, asked once and kept nowhere; None where nothing can hold it up. Raises
+    UsageError, and PolicyError where it may not begin."""
+    from greenml.grid.planner import Need, SystemClock
+
+    clock = SystemClock()
+    config, duration = _settled(config, given, duration, clock)
+    planner = scheduling.make_planner(
+        config,
+        store,
+        intensity,
+        clock,
+        need=lambda: Need(remaining=duration),
+        remembers=False,
+        run_id="dry-run",
+        command=command,
+    )
+    if planner:
+        planner.holds()
+    return planner
+
+
+def foreseen_in_words(planner: Planner, decisions: Sequence[Decision]) -> list[str]:
+    """Of a planner that was asked once: what it decided, and whether anything is waited for."""
+    words = [scheduling.in_words(decision) for decision in decisions]
+    return words if planner.hold else [*words, "starts at once"]
+
+
+def _settled(
+    config: Config, given: Mapping[str, Any], duration: timedelta | None, clock: Clock
+) -> tuple[Config, timedelta | None]:
+    """With the schedule of these flags, and how long it takes where --duration or `duration` says so. Raises
+    UsageError for what does nothing, or cannot be."""
+    config = _scheduled(config, given)
+    if config.schedule.pause_above is not None and config.schedule.exit_on_pause:
+        raise UsageError(
+            "--exit-on-pause leaves before a search begins: between two trials it stays",
+            hint="leave out --exit-on-pause or --pause-above",
+        )
+    duration = _duration(given.get("duration"), config) or duration
+    if config.schedule.when_green and duration is None:
+        raise UsageError("--when-green: how long it takes is not known", hint="give --duration, as in --duration 4h")
+    return scheduling.settled(config, clock.now()), duration
 
 
 def _scheduled(config: Config, given: Mapping[str, Any]) -> Config:

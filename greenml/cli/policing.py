@@ -25,33 +25,6 @@ PolicyOption = Annotated[
     flag("--policy", metavar="FILE", help="When, where and how much may be trained.", default=f"${VARIABLE}, or none"),
 ]
 
-USED = """
-    with own as (
-        select
-            phase_rows.joules,
-            coalesce(phase_rows.g_per_kwh, run_rows.intensity_g_per_kwh) * run_rows.pue as counted_g_per_kwh,
-            -- Of what had begun before, the part that lies within.
-            case
-                when phase_rows.started_at >= $1::timestamp then 1.0
-                else (epoch_us(phase_rows.ended_at) - epoch_us($1::timestamp))
-                    / (epoch_us(phase_rows.ended_at) - epoch_us(phase_rows.started_at))
-            end as part
-        from phase_rows
-        join run_rows using (run_key)
-        where phase_rows.ended_at > $1::timestamp
-            and run_rows.kind <> 'import'
-            and run_rows.hardware ->> '$.cpu' is not distinct from $2
-            -- Of what a killed run had used since its last phase nobody knows anything, for the rest of the week.
-            and phase_rows.name <> 'lost'
-    )
-    select
-        -- sum() skips nulls, and a sum over a gap is not a total.
-        if(count(*) = count(joules), coalesce(sum(joules * part), 0), null) as used_j,
-        if(count(*) = count(joules), coalesce(sum(kwh(joules * part) * counted_g_per_kwh), 0), null) as used_g
-    from own
-"""
-"""Runs that were removed count, too: their energy is used. In a merged store machines are told apart by their CPU."""
-
 
 def policy_of(file: str | None) -> Policy | None:
     """The policy of this file, or else that of the environment; None where neither names one. Raises UsageError."""
@@ -88,11 +61,14 @@ def facts_of(
     intensity: Intensity,
     *,
     wants_j: Callable[[], float | None] = lambda: None,
+    factor: Callable[[datetime], float] | None = None,
 ) -> Callable[[datetime], Facts]:
     """What a policy asks of a run beside the intensity, whenever it asks. Where the store is held at that moment, what
-    it said last stands. `wants_j` says what the run is still going to use."""
+    it said last stands. `wants_j` says what the run is still going to use, `factor` by how many g/kWh that is counted;
+    without it, by those of `intensity`."""
     from greenml import environment
     from greenml.grid.policy import Facts, week
+    from greenml.store.usage import used_since
     from greenml.units import co2_g
 
     used: list[tuple[float | None, float | None]] = []
@@ -101,25 +77,20 @@ def facts_of(
         has_budget = policy and (policy.energy_per_week_j is not None or policy.co2_per_week_g is not None)
         if policy and has_budget:
             try:
-                used[:] = [_used(store, week(policy, now)[0], environment.hardware()["cpu"])]
+                used[:] = [used_since(store, week(policy, now)[0], environment.hardware()["cpu"])]
             except StoreError:
                 if not used:
                     raise
         used_j, used_g = used[0] if used else (None, None)
         wants = wants_j()
+        g_per_kwh = factor(now) if factor else intensity.g_per_kwh
         return Facts(
             now=now,
             region=intensity.region_asked,
             used_j=used_j,
             used_g=used_g,
             wants_j=wants,
-            wants_g=None if wants is None else co2_g(wants, intensity.g_per_kwh, intensity.pue),
+            wants_g=None if wants is None else co2_g(wants, g_per_kwh, intensity.pue),
         )
 
     return ask
-
-
-def _used(store: Store, since: datetime, cpu: str | None) -> tuple[float | None, float | None]:
-    """Joules and grams of this machine's runs since a moment; None where not all of it is known."""
-    rows = store.rows(USED, [since, cpu])
-    return (rows[0]["used_j"], rows[0]["used_g"]) if rows else (0.0, 0.0)

@@ -187,7 +187,8 @@ def planner_of(job: Job, store: Store, outlook: Outlook, numbers: Iterator[int])
 
 def foreseen(config: Config, store: Store, intensity: Intensity, made: Forecast | None) -> Planner | None:
     """What would hold a training up that began now, asked once; None where nothing can. `made` is what it is expected
-    to take. Raises PolicyError where it may not begin, UsageError and DataError."""
+    to take. Nothing is kept of what services answer. Raises PolicyError where it may not begin, UsageError and
+    DataError."""
     from greenml.grid.planner import Need, SystemClock
 
     need = Need(
@@ -195,7 +196,14 @@ def foreseen(config: Config, store: Store, intensity: Intensity, made: Forecast 
     )
     wants_j = made.energy_j.value if made and made.energy_j else None
     planner = make_planner(
-        config, store, intensity, SystemClock(), need=lambda: need, wants_j=lambda: wants_j, run_id="dry-run"
+        config,
+        store,
+        intensity,
+        SystemClock(),
+        need=lambda: need,
+        wants_j=lambda: wants_j,
+        remembers=False,
+        run_id="dry-run",
     )
     if planner:
         planner.holds()
@@ -210,10 +218,11 @@ def make_planner(
     *,
     need: Callable[[], Need],
     wants_j: Callable[[], float | None] = lambda: None,
+    remembers: bool = True,
     **how: Any,
 ) -> Planner | None:
     """What holds up whatever `config` describes; None where nothing does. `wants_j` says what it is still going to use,
-    `how` is as in `Planner`. Raises UsageError and DataError."""
+    `remembers` is as in `open_feed`, `how` as in `Planner`. Raises UsageError and DataError."""
     schedule, policy = config.schedule, policing.policy_of(config.schedule.policy)
     if not schedule.is_on and policy is None:
         return None
@@ -225,12 +234,21 @@ def make_planner(
     idle = store.idle(survey.machine)
     watts = idle["watts"] if idle else None
     deadline = utc(datetime.fromisoformat(schedule.deadline)) if schedule.deadline else None
+    feed = open_feed(Asked.of(config), store, intensity, clock=clock.now, remembers=remembers, tells_lacks=True)
+    trace = feed.only(["trace"])
+
+    def factor(now: datetime) -> float:
+        """g/kWh of what is left: of a trace its mean over that time, where all of it is known."""
+        until = now + (need().remaining or timedelta(0))
+        mean = trace.averages(now, until).mean(now, until)
+        return intensity.g_per_kwh if mean is None else mean
+
     return Planner(
         rules_of(schedule, deadline, policy=policy, idle_w=watts if isinstance(watts, float) else None),
-        open_feed(Asked.of(config), store, intensity, clock=clock.now),
+        feed,
         clock=clock,
         need=need,
-        facts=policing.facts_of(policy, store, intensity, wants_j=wants_j),
+        facts=policing.facts_of(policy, store, intensity, wants_j=wants_j, factor=factor),
         pue=intensity.pue,
         **how,
     )

@@ -141,11 +141,13 @@ class Screen(Notes):
         return forecasts.so_far(joules, whole, at_most=made is not None and made.at_most)
 
     def _note_forecast(self) -> None:
+        from greenml.grid.series import now
+
         made = self._outlook.latest
         if made is None:
             self.note(f"forecast: none before the first epoch: {self._outlook.lack}")
         else:
-            self.note(f"forecast: {forecasts.in_one_line(made, self._intensity)}\nfrom {forecasts.basis(made)}")
+            self.note(f"forecast: {self._outlook.in_one_line(now())}\nfrom {forecasts.basis(made)}")
 
     def _left_s(self, position: float) -> float | None:
         """By the pace since the first word of progress; `position` counts epochs."""

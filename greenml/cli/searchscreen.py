@@ -12,6 +12,7 @@ from greenml.cli import scheduling
 from greenml.cli.portrait import one_line
 from greenml.cli.searchresult import config_in_words
 from greenml.console import counted, percentage
+from greenml.grid.watch import Mean
 from greenml.records import SIGNS, Decision, Epoch, Notice, Phase, Progress, Run, RunEnd, Source, Trial
 from greenml.sweep.front import Point, front
 from greenml.units import co2_g, format_duration, format_energy, format_mass
@@ -32,8 +33,9 @@ class _Curve:
     """A training that goes on."""
 
     run: Run
+    spent: Mean
+    """By the intensity of each of its hours, as it is stored."""
     points: list[Point] = field(default_factory=list)
-    joules: float = 0.0
     source: Source = Source.ABSENT
 
 
@@ -91,7 +93,7 @@ class SearchScreen:
             case Decision():
                 self.note(scheduling.in_words(record), always=True)
             case Run() if record.kind == "trial":
-                self._curves[record.run_id] = _Curve(record)
+                self._curves[record.run_id] = _Curve(record, Mean(self._plan.intensity.g_per_kwh))
                 self._now = f"{record.model} in {record.precision}"
             case Phase():
                 self._count(record)
@@ -114,7 +116,7 @@ class SearchScreen:
             self._waited_s += (phase.ended_at - phase.started_at).total_seconds()
         self._source = Source.worst([self._source, source])
         if curve := self._curves.get(phase.run_id):
-            curve.joules += known
+            curve.spent.add(known, phase.g_per_kwh)
             curve.source = Source.worst([curve.source, source])
 
     def _hear(self, epoch: Epoch) -> None:
@@ -145,10 +147,12 @@ class SearchScreen:
         best = max(points, key=lambda point: (point.accuracy, -point.co2_g))
         on_front = set(front(self._points, self._floor)) & set(points)
         ended = f", {trial.reason}" if trial.reason else ""
+        spent = f"{SIGNS.get(curve.source, '')}{format_energy(curve.spent.joules)}"
+        grams = format_mass(curve.spent.grams(self._plan.intensity.pue))
         return (
             f"{head}  {curve.run.model} {curve.run.precision}  val {percentage(best.accuracy):>5} %  "
-            f"{counted(len(points), 'epoch')}{ended}  {SIGNS.get(curve.source, '')}{format_energy(curve.joules)}  "
-            f"{format_mass(self._grams(curve.joules))}{'  on the front' if on_front else ''}  ({with_what})"
+            f"{counted(len(points), 'epoch')}{ended}  {spent}  {grams}{'  on the front' if on_front else ''}  "
+            f"({with_what})"
         )
 
     def _doing(self, progress: Progress) -> str:

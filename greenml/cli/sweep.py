@@ -14,6 +14,7 @@ import typer
 
 from greenml import config as configs
 from greenml import console
+from greenml.cli import policing
 from greenml.cli.options import (
     DataDirOption,
     DeviceOption,
@@ -56,6 +57,7 @@ from greenml.records import new_run_id
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from greenml.grid.planner import Planner
     from greenml.store import Store
     from greenml.sweep.search import Past, Plan
     from greenml.sweep.space import Space
@@ -215,12 +217,13 @@ def sweep(
             searching.carry_out(quest, db, quiet=quiet, json=json)
         return
     plan = _planned(db, asked)
+    how = _how(plan, plan.limits.get("time_budget", math.inf))
     if dry_run:
+        planner = gate.foresee("sweep", flags, plan.base, plan.intensity, db, duration=how["duration"])
         scope = "process" if _shares_a_machine(plan, workers, cluster) else plan.base.scope
-        _show(_looked_around(db, plan, scope), workers, cluster, json=json)
+        _show(_looked_around(db, plan, scope), workers, cluster, planner, json=json)
         return
     db.check()
-    how = _how(plan, plan.limits.get("time_budget", math.inf))
     opened = gate.pass_through("sweep", flags, plan.base, plan.intensity, db, **how)
     quest = searching.Quest(
         plan=plan,
@@ -375,9 +378,11 @@ def _looked_around(db: Store, plan: Plan, scope: str) -> Plan:
     base = dataclasses.replace(plan.base, dataset=data.name)
     most = max(sampler.population(plan.num_trials) // MOST_KNOWN, 1)
     known = searchpast.known(db, plan.space, base, data, plan.intensity, scope=scope, most=most)
-    [floor] = db.rows("select learning_floor(?, ?) as floor", [data.num_val, data.guessed])
+    # Where there is no store yet it is a dry run, which asks for no floor.
+    floors = db.rows("select learning_floor(?, ?) as floor", [data.num_val, data.guessed])
+    floor = floors[0]["floor"] if floors else plan.floor
     return dataclasses.replace(
-        plan, base=base, known=known, data_hash=data.data_hash, split_hash=data.split_hash, floor=floor["floor"]
+        plan, base=base, known=known, data_hash=data.data_hash, split_hash=data.split_hash, floor=floor
     )
 
 
@@ -392,12 +397,14 @@ def _refuse_unknown_models(space: Space) -> None:
 # What is said of a plan
 
 
-def _show(plan: Plan, workers: int | None, cluster: str | None, *, json: bool) -> None:
-    """The space as a file, and how it would be searched. Stores nothing."""
+def _show(plan: Plan, workers: int | None, cluster: str | None, planner: Planner | None, *, json: bool) -> None:
+    """The space as a file, how it would be searched, and what the `planner`, asked once, waits for. Stores nothing."""
     import yaml
 
+    from greenml.cli import gate
     from greenml.sweep import sampler
 
+    decisions = [*planner.decisions()] if planner else []
     if json:
         facts = {
             "space": plan.space.to_plain(),
@@ -411,6 +418,7 @@ def _show(plan: Plan, workers: int | None, cluster: str | None, *, json: bool) -
             "num_workers": _num_workers(plan, workers, cluster),
             "cluster": cluster,
             "intensity": dataclasses.asdict(plan.intensity),
+            "decisions": [dataclasses.asdict(one) for one in decisions],
         }
         console.print_json([facts])
         return
@@ -428,6 +436,11 @@ def _show(plan: Plan, workers: int | None, cluster: str | None, *, json: bool) -
     console.say(f"{plan.intensity.note}; nothing is searched or stored")
     for label, text in said.items():
         console.say(f"{label:<10}{text}")
+    if planner:
+        if planner.policy:
+            console.say(policing.in_words(planner.policy))
+        for text in gate.foreseen_in_words(planner, decisions):
+            console.say(f"{'grid':<10}{text}")
     print(yaml.safe_dump(_file(plan.space), sort_keys=False, allow_unicode=True), end="")
 
 

@@ -262,7 +262,8 @@ def _show_plan(config: Config, intensity: Intensity, store: Store, *, json: bool
     """What would be trained, with every open choice made, and what it would take. Stores nothing."""
     import dataclasses
 
-    from greenml.cli import forecasts
+    from greenml.cli import forecasts, gate
+    from greenml.grid.series import now
 
     setup = prepared(config)
     run = forecasts.planned(setup)
@@ -280,12 +281,12 @@ def _show_plan(config: Config, intensity: Intensity, store: Store, *, json: bool
     if made is None:
         console.say(forecasts.unknown(made, run, config, store))
     else:
-        for label, text in forecasts.in_words(made, intensity):
+        begins = (planner and planner.hold and planner.hold.until) or now()
+        for label, text in forecasts.in_words(made, *forecasts.priced(made, config, intensity, begins)):
             console.say(f"{label:<8}{text}")
     if planner:
         if planner.policy:
             console.say(policing.in_words(planner.policy))
-        words = [scheduling.in_words(decision) for decision in decisions]
-        for text in words if planner.hold else [*words, "starts at once"]:
+        for text in gate.foreseen_in_words(planner, decisions):
             console.say(f"{'grid':<8}{text}")
     print(configs.dump(setup.config), end="")

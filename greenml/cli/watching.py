@@ -45,7 +45,16 @@ def watch_of(
 
     asked = dataclasses.replace(Asked.of(config), provider=accounting.provider_of(config))
     feed = open_feed(asked, store, intensity, may_model=False)
-    return Watch(_Published(feed), intensity, epoch_phases=epoch_phases, before=taken, numbers=numbers, is_live=True)
+    published = _Published(feed)
+    return Watch(
+        published,
+        intensity,
+        epoch_phases=epoch_phases,
+        before=taken,
+        numbers=numbers,
+        is_live=True,
+        fallbacks=published.fallbacks,
+    )
 
 
 class _Published:
@@ -53,10 +62,22 @@ class _Published:
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
+        self._untold: list[str] = []
 
     def past(self, start: datetime, end: datetime) -> Series:
         told = self._feed.past(start, end)
-        reasons = [fallback.why for fallback in self._feed.fallbacks() if fallback.source != "store"]
-        if not told.steps and reasons:
-            raise DataError("; ".join(reasons), hint="the yearly average counts instead")
+        fallbacks = [one for one in self._feed.fallbacks() if one.source != "store"]
+        if not told.steps and fallbacks:
+            raise DataError("; ".join(one.why for one in fallbacks), hint="the yearly average counts instead")
+        # That a service publishes late is no news: its last figure holds on.
+        self._untold += [
+            f"{one.source}: {one.why}; asked instead for what was emitted: {one.instead}"
+            for one in fallbacks
+            if not one.is_lag
+        ]
         return told
+
+    def fallbacks(self) -> Iterator[str]:
+        """Who could not be asked since the last call, where somebody else answered."""
+        while self._untold:
+            yield self._untold.pop(0)

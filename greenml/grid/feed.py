@@ -77,6 +77,18 @@ class Live:
             return current
 
 
+class Refusing:
+    """A service that could be asked but for what it lacks, which is told like any other trouble."""
+
+    def __init__(self, provider: Provider, lack: UnavailableError) -> None:
+        self.name, self.kind, self._lack = provider.name, provider.kind, lack
+
+    def past(self, start: datetime, end: datetime) -> Series:  # noqa: ARG002
+        raise self._lack
+
+    ahead = past
+
+
 class Remembered:
     """What the store has kept of earlier answers."""
 
@@ -151,6 +163,8 @@ class Fallback:
     why: str
     instead: str | None
     """Which source was asked next; None where that was the last."""
+    is_lag: bool = False
+    """Whether it answered, and knows a part of it alone."""
 
 
 class Feed:
@@ -191,15 +205,16 @@ class Feed:
     def holding(self, now: datetime) -> Series:
         """What holds now as one step, from when and until when, and whose it is; no step where nobody knows."""
         for i, source in enumerate(self._telling):
-            why = "does not know what holds now"
+            why, is_lag = "does not know what holds now", True
             try:
                 given = source.ahead(now, now + HOUR)
                 self._hear(given)
                 if step := given.at(now):
                     return dataclasses.replace(given, steps=(step,))
             except UnavailableError as error:
-                why = str(error)
-            self._note(source.name, why, next((one.name for one in self._telling[i + 1 :]), None))
+                why, is_lag = str(error), False
+            instead = next((one.name for one in self._telling[i + 1 :]), None)
+            self._note(Fallback(source=source.name, why=why, instead=instead, is_lag=is_lag))
         return NOTHING
 
     def only(self, names: Collection[str]) -> Feed:
@@ -228,7 +243,7 @@ class Feed:
         for i, source in enumerate(sources):
             if found.steps and source.kind != found.kind:
                 continue
-            why = "does not know all of that time"
+            why, is_lag = "does not know all of that time", True
             try:
                 given = ask(source)
                 self._hear(given)
@@ -237,20 +252,20 @@ class Feed:
                     parts.append(added)
                     found = _merged(parts)
             except UnavailableError as error:
-                why = str(error)
+                why, is_lag = str(error), False
             if found.covers(start, end):
                 break
             instead = sources[i + 1].name if i + 1 < len(sources) else None
             if instead or not found.steps:  # who is asked last may end where knowledge does
-                self._note(source.name, why, instead)
+                self._note(Fallback(source=source.name, why=why, instead=instead, is_lag=is_lag))
         return parts
 
-    def _note(self, source: str, why: str, instead: str | None) -> None:
+    def _note(self, fallback: Fallback) -> None:
         # Errors name the hour: the same one an hour later is no news.
-        key = source, "".join(sign for sign in why if not sign.isdigit())
+        key = fallback.source, "".join(sign for sign in fallback.why if not sign.isdigit())
         if key not in self._told:
             self._told.add(key)
-            self._untold.append(Fallback(source=source, why=why, instead=instead))
+            self._untold.append(fallback)
 
 
 def _merged(parts: Sequence[Series]) -> Series:

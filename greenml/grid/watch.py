@@ -11,7 +11,7 @@ import itertools
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from greenml.errors import GreenMLError, UsageError
 from greenml.grid.series import Series, Step, worst
@@ -19,7 +19,7 @@ from greenml.records import Decision, Epoch, Phase
 from greenml.units import co2_g
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from greenml.records import Intensity
 
@@ -125,12 +125,14 @@ class Watch:
         is_live: bool = False,
         before: Mapping[str, tuple[float, float | None]] | None = None,
         numbers: Iterator[int] | None = None,
+        fallbacks: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         """`intensity` has the yearly factor and the PUE; `epoch_phases` are the names of the phases that epochs answer
         for. A source that `is_live` learns as time goes by, and is asked for what lies behind alone. `before` has what
         earlier lives took: by run, joules and their g/kWh (None: the factor). `numbers` counts decisions, where
-        somebody else makes some, too."""
+        somebody else makes some, too. `fallbacks` says why others than usual have answered, each reason once."""
         self._source, self._intensity = source, intensity
+        self._fallbacks = fallbacks
         self._epoch_phases = epoch_phases
         self._lag, self._ahead = (LAG, timedelta(0)) if is_live else (timedelta(0), DAY)
         self._numbers = itertools.count() if numbers is None else numbers
@@ -151,9 +153,11 @@ class Watch:
             if isinstance(record, Phase):
                 filled, step = self._priced(record)
                 yield filled
+                for why in self._fallbacks():
+                    yield self._fallback(record, why)
                 if step is None and not self._has_fallen_back:
                     self._has_fallen_back = True
-                    yield self._fallback(record)
+                    yield self._without_own(record)
             elif isinstance(record, Epoch):
                 yield self._averaged(record)
             else:
@@ -232,17 +236,20 @@ class Watch:
         held = Step(start=last.end, end=end, g_per_kwh=last.g_per_kwh, status=worst([last.status, "estimated"]))
         return dataclasses.replace(known, steps=(*known.steps, held))
 
-    def _fallback(self, phase: Phase) -> Decision:
+    def _without_own(self, phase: Phase) -> Decision:
         factor = self._intensity
         lack = self._trouble or f"{self._known.source} says nothing of {phase.started_at:%Y-%m-%d %H:%M} UTC"
+        why = f"{lack}: {factor.g_per_kwh:.3g} g/kWh counts there, {factor.region_used}"
+        return self._fallback(phase, why, intensity_status="assumed", g_per_kwh=factor.g_per_kwh)
+
+    def _fallback(self, phase: Phase, why: str, **known: Any) -> Decision:
         return Decision(
             run_id=phase.run_id,
             segment=phase.segment,
             seq=next(self._numbers),
             decided_at=phase.started_at,
             what="fallback",
-            why=f"{lack}: {factor.g_per_kwh:.3g} g/kWh counts there, {factor.region_used}",
+            why=why,
             provider=self._known.provider or None,
-            intensity_status="assumed",
-            g_per_kwh=factor.g_per_kwh,
+            **known,
         )

@@ -60,7 +60,8 @@ def track(
     or else the first known name that is logged. An accuracy is ranked where `num_classes` and `num_test` (samples) are
     known, or where `like` names a run that saw the same data and split. `config` is kept for the record.
 
-    Raises UsageError at once for what makes no sense; `start` raises StoreError where the store cannot be written.
+    Raises UsageError at once for what makes no sense; `start` raises StoreError where the store cannot be written, and
+    PolicyError where the policy in `GREENML_POLICY` does not allow it now: to wait is for `greenml track`.
     After that, trouble with the store or the meter is said and never raised.
     """
     from greenml import environment
@@ -81,6 +82,7 @@ def track(
         device=device,
         say=_say,
         quiet=quiet,
+        asks_policy=True,
     )
 
 

@@ -16,7 +16,7 @@ from greenml.goals import goal_of, parse
 from greenml.grid import accounting
 from greenml.records import Artifact, Metric, Phase, Run, RunEnd, new_run_id
 from greenml.store import utc_now
-from greenml.tracking import metrics
+from greenml.tracking import metrics, permission
 from greenml.tracking.books import Books, Draft
 from greenml.units import co2_g, format_duration, format_energy, format_mass
 
@@ -74,10 +74,13 @@ class Tracker:
         watch: Watch | None = None,
         run_id: str | None = None,
         decisions: Sequence[Decision] = (),
+        asks_policy: bool = False,
     ) -> None:
         """`say` gets every notice; unless it is to be `quiet`, also how the run begins and, where it `sums_up`, what
         it came to. `watch` fills in what the grid emitted; without it that is the subject's trace, where it has one.
-        `decisions` are those of the run `run_id` before it began."""
+        `decisions` are those of the run `run_id` before it began; where nobody has asked the policy of the environment
+        by then, it `asks_policy` as it starts."""
+        self._asks_policy = asks_policy
         self.id, self._decisions = run_id or new_run_id(), decisions
         self.subject, self.store = subject, store
         self._command, self._versions, self._config = command, dict(versions), dict(config or {})
@@ -106,9 +109,12 @@ class Tracker:
     # -- its life --------------------------------------------------------------------------------------------------
 
     def start(self) -> Tracker:
-        """Claim and store the run, once the meter is ready. Raises StoreError, and MeterError where one is required."""
+        """Claim and store the run, once the meter is ready. Raises StoreError, PolicyError where one is asked and does
+        not allow it, and MeterError where a meter is required."""
         from greenml import energy
 
+        if self._asks_policy:
+            permission.ask(self.subject, self.store, run_id=self.id, now=utc_now())
         with self._held:
             self._meter: Meter = self._held.enter_context(energy.open_meter(self.id, settings=self.subject.settings))
             self.store.check()  # while the meter wakes up

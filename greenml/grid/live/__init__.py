@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from greenml.grid.live.provider import (
     NAMES,
+    NoTokenError,
     Provider,
     RefusedError,
     Site,
@@ -20,4 +21,14 @@ from greenml.grid.live.provider import (
     register_provider,
 )
 
-__all__ = ["NAMES", "Provider", "RefusedError", "Site", "UnavailableError", "create", "known", "register_provider"]
+__all__ = [
+    "NAMES",
+    "NoTokenError",
+    "Provider",
+    "RefusedError",
+    "Site",
+    "UnavailableError",
+    "create",
+    "known",
+    "register_provider",
+]

@@ -62,6 +62,10 @@ class RefusedError(UnavailableError):
     without them, a place that it does not know, made-up data. To who asked for this very service it is an error."""
 
 
+class NoTokenError(RefusedError):
+    """A token that nobody has set: with one, the service could be asked."""
+
+
 class Provider(Protocol):
     """The client of one service. Moments are UTC, naive; `now` is the caller's clock, and the only one.
 

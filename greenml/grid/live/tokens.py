@@ -7,17 +7,17 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 
-from greenml.grid.live.provider import RefusedError
+from greenml.grid.live.provider import NoTokenError, RefusedError
 
 SERVICE = "greenml"
 """Under which the keyring has them."""
 
 
 def token(name: str, *, title: str) -> str:
-    """What the environment, else the keyring, has under `name`. Raises RefusedError where there is none."""
+    """What the environment, else the keyring, has under `name`. Raises NoTokenError where there is none."""
     found = os.environ.get(name, "").strip() or _from_keyring(name)
     if not found:
-        raise RefusedError(f"{title}: no token: {name} is not set", hint=how_to_set(name))
+        raise NoTokenError(f"{title}: no token: {name} is not set", hint=how_to_set(name))
     return found
 
 
