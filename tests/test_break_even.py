@@ -360,6 +360,27 @@ def test_a_parent_has_the_figures_of_its_newest_session_and_one_line(db: Store) 
     assert lifetime(db, 1000, None, 7) == {}
 
 
+def test_sessions_on_a_busier_machine_are_brought_to_the_median_of_their_parent(db: Store) -> None:
+    """Three sessions of one parent at 0.1 J a prediction, and one in which everything took three times as much."""
+    others = [letter * 12 for letter in "cde"]
+    pair(db)
+    for i, run_id in enumerate(others):
+        dear = 3 if i == 2 else 1
+        joules = {"before": [dear * each for each in BEFORE], "after": [dear * each for each in AFTER]}
+        record_compressed(db, run_id, PARENT, [4000.0], joules)
+    rows = lifetime(db, 50_000, None, None)
+    assert rows[PARENT]["energy_j_per_1000"] == pytest.approx(100)
+    for run_id in (CHILD, *others):
+        assert rows[run_id]["energy_j_per_1000"] == pytest.approx(20)
+        assert rows[run_id]["break_even"] == pytest.approx(50_000)
+        assert rows[run_id]["total_kwh"] == pytest.approx(rows[PARENT]["total_kwh"])
+    levels = {row["run_id"]: row["level"] for row in db.rows("from break_even")}
+    assert levels == {run_id: pytest.approx(1 / 3 if run_id == others[2] else 1) for run_id in levels}
+    assert db.rows("select break_even from break_even where run_id = ?", [others[2]]) == [
+        {"break_even": pytest.approx(50_000 / 3)}
+    ]
+
+
 def test_a_compressed_parent_has_one_line_with_its_own_ledger(db: Store) -> None:
     family(db)
     rows = lifetime(db, 1_000_000, None, None)

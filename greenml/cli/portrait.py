@@ -206,7 +206,7 @@ def draw(run: Row) -> None:
         console.out().print(ledger.inference_table(run["inference"]))
     if run["children"]:
         console.out().print()
-        console.out().print(ledger.children_table(run["children"], None, ledger.PER_DAY))
+        console.out().print(ledger.children_table(run["children"], None, None))
     if run["figures"]:
         console.out().print(console.table(METRIC_COLUMNS, run["figures"]))
     if run["phases"]:
