@@ -27,6 +27,8 @@ from greenml.store import Store
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from conftest import Greenml
+
 PARENT, CHILD, GRANDCHILD, OTHER = "a" * 12, "b" * 12, "c" * 12, "d" * 12
 BEFORE, AFTER = [100.0, 104.0, 96.0], [20.0, 22.0, 18.0]
 """Joules of a thousand predictions: 80, 82 and 78 J saved, which is 80 +- 2."""
@@ -317,6 +319,18 @@ def test_a_compressed_run_is_no_training_and_no_evidence(db: Store) -> None:
     ]
     groups = db.rows("select method, mean_energy_kwh from leaderboard_groups order by mean_energy_kwh")
     assert [row["method"] for row in groups] == [None, "int8"]
+
+
+def test_the_card_of_a_compressed_model_says_what_it_is_made_of_and_what_a_prediction_takes(
+    db: Store, greenml: Greenml
+) -> None:
+    pair(db)
+    card = greenml("report", "--model-card", CHILD)[1]
+    assert "**compressed by**: int8" in card
+    assert f"**made of**: run {PARENT}" in card
+    assert "to compress it, after the training of what it was made of" in card
+    # 20 J in 1000 predictions at 475 g/kWh.
+    assert r"2.64 µg (\~0.0200 J), measured in batches of 250 images" in card
 
 
 # A lifetime
