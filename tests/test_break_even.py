@@ -27,6 +27,8 @@ from greenml.store import Store
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from conftest import Greenml
+
 PARENT, CHILD, GRANDCHILD, OTHER = "a" * 12, "b" * 12, "c" * 12, "d" * 12
 BEFORE, AFTER = [100.0, 104.0, 96.0], [20.0, 22.0, 18.0]
 """Joules of a thousand predictions: 80, 82 and 78 J saved, which is 80 +- 2."""
@@ -319,6 +321,18 @@ def test_a_compressed_run_is_no_training_and_no_evidence(db: Store) -> None:
     assert [row["method"] for row in groups] == [None, "int8"]
 
 
+def test_the_card_of_a_compressed_model_says_what_it_is_made_of_and_what_a_prediction_takes(
+    db: Store, greenml: Greenml
+) -> None:
+    pair(db)
+    card = greenml("report", "--model-card", CHILD)[1]
+    assert "**compressed by**: int8" in card
+    assert f"**made of**: run {PARENT}" in card
+    assert "to compress it, after the training of what it was made of" in card
+    # 20 J in 1000 predictions at 475 g/kWh.
+    assert r"2.64 µg (\~0.0200 J), measured in batches of 250 images" in card
+
+
 # A lifetime
 
 
@@ -358,6 +372,27 @@ def test_a_parent_has_the_figures_of_its_newest_session_and_one_line(db: Store) 
     rows = lifetime(db, 1000, None, 250)
     assert (set(rows), rows[PARENT]["energy_j_per_1000"]) == ({PARENT, CHILD}, pytest.approx(100))
     assert lifetime(db, 1000, None, 7) == {}
+
+
+def test_sessions_on_a_busier_machine_are_brought_to_the_median_of_their_parent(db: Store) -> None:
+    """Three sessions of one parent at 0.1 J a prediction, and one in which everything took three times as much."""
+    others = [letter * 12 for letter in "cde"]
+    pair(db)
+    for i, run_id in enumerate(others):
+        dear = 3 if i == 2 else 1
+        joules = {"before": [dear * each for each in BEFORE], "after": [dear * each for each in AFTER]}
+        record_compressed(db, run_id, PARENT, [4000.0], joules)
+    rows = lifetime(db, 50_000, None, None)
+    assert rows[PARENT]["energy_j_per_1000"] == pytest.approx(100)
+    for run_id in (CHILD, *others):
+        assert rows[run_id]["energy_j_per_1000"] == pytest.approx(20)
+        assert rows[run_id]["break_even"] == pytest.approx(50_000)
+        assert rows[run_id]["total_kwh"] == pytest.approx(rows[PARENT]["total_kwh"])
+    levels = {row["run_id"]: row["level"] for row in db.rows("from break_even")}
+    assert levels == {run_id: pytest.approx(1 / 3 if run_id == others[2] else 1) for run_id in levels}
+    assert db.rows("select break_even from break_even where run_id = ?", [others[2]]) == [
+        {"break_even": pytest.approx(50_000 / 3)}
+    ]
 
 
 def test_a_compressed_parent_has_one_line_with_its_own_ledger(db: Store) -> None:

@@ -168,6 +168,9 @@ def test_the_table_of_break_evens_holds_what_the_view_answers(filled: Store, rea
             assert value == answer[field]
             assert float(text.strip("~")) == pytest.approx(value, rel=0.005), field
         assert row.pop("baseline")[1] == f"parent, {kept['before_backend']} {kept['before_precision']}"
+        value, _, _ = row.pop("million_kwh")
+        spent = (answer["train_kwh"], answer["compress_kwh"], answer["after_j_per_1000"])
+        assert value == (None if None in spent else pytest.approx(spent[0] + spent[1] + spent[2] / 3600))
         same(row, answer)
     assert {row["verdict"] for row in content.compressed} == {"pays", "never"}
 
@@ -251,7 +254,7 @@ def chart_rows(parsed: Page, name: str, *fields: str) -> list[dict[str, Any]]:
 
 def test_crossings_stand_where_the_view_says(filled: Store, read: tuple[Page, Content]) -> None:
     crossed = {row["run_id"]: row for row in chart_rows(read[0], "lifecycle", "predictions", "from", "to", "said")}
-    answered = filled.rows("from break_even where baseline = 'before' and batch_size = ? and verdict = 'pays'", [BATCH])
+    answered = filled.rows("from lifecycle(null, null, ?) where verdict = 'pays'", [BATCH])
     assert crossed.keys() == {row["run_id"] for row in answered} == {INT8, PRUNED, PRUNED_MORE}
     for answer in answered:
         row = crossed[answer["run_id"]]

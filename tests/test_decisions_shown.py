@@ -123,6 +123,14 @@ def test_rows_of_decisions_are_handed_over_where_there_are_some(
     assert not (tmp_path / "others" / "decisions.csv").exists()
 
 
+def test_what_a_saving_is_held_against_is_told_in_full(db: Store, greenml: Greenml) -> None:
+    saved = {"saved_share": 0.29, "saved_source": "measured"}
+    against = "the same work from 08:00 on, without a stop"
+    db.write([make_run(A), make_phase(A, 0), make_decision(A, 0, what="saved", against=against, **saved), make_end(A)])
+    shown = " ".join(greenml("runs", "show", A)[1].split())
+    assert f"; against {against}" in shown
+
+
 def test_the_time_of_a_run_is_apart_from_that_for_which_it_waited(db: Store, greenml: Greenml) -> None:
     """Forty seconds at 10 W, after ten of waiting at 1 W; what it idles above is what it drew in all of them."""
     idle = {"meter": {"idle": {"watts": 0.5, "source": "measured", "method": "as stored"}}}

@@ -47,6 +47,7 @@ def model(method: str, compress_j: float | None, before: float | None, after: fl
         "source": "estimated",
         "verdict": verdict,
         "reason": None,
+        "level": 1.0,
         "accuracy": 0.9,
         "accuracy_difference": -0.01,
         "accuracy_low": -0.012,
@@ -68,6 +69,8 @@ DYNAMIC = model("dynamic", 60.0, 2.6, 2.59, after_backend="torch")
 PRUNED = model("prune 0.3", 1500.0, 2.6, 1.0, after_flops=4_000_000, after_backend="torch")
 MORE = model("prune 0.5", 1500.0, 2.6, 0.6, after_flops=2_000_000, after_backend="torch")
 GAP = model("qat", None, 2.6, 0.24)
+BUSY = model("bf16", 400.0, 7.8, 3.9, level=1 / 3)
+"""As in a session on a busier machine: in the others its parent took a third of that."""
 
 
 def lifecycle(*rows: Row) -> Any:
@@ -118,6 +121,18 @@ def test_a_crossing_is_a_point_with_its_number_in_words(tmp_path: Path) -> None:
     svg = svg_of(chart, tmp_path)
     assert "pays after 169,000 predictions" in svg
     assert "int8: openvino int8" in svg
+
+
+def test_lines_of_different_sessions_cross_where_their_points_are() -> None:
+    chart = lifecycle(INT8, BUSY)
+    assert "The parent's energy differed from session to session: all are brought to its median." in titles(chart)
+    lines = sets(chart, "predictions", "energy", "low", "high")
+    for crossed in sets(chart, "predictions", "from", "to"):
+        start, each = (400.0, 0.24) if crossed["run_id"] == INT8["run_id"] else (400.0, 1.3)
+        assert float(crossed["predictions"]) == pytest.approx(1000 * start / (2.6 - each), rel=1e-5)
+        own = [point for point in lines if point["run_id"] == crossed["run_id"]]
+        for point in own:
+            assert float(point["energy"]) == pytest.approx((start + float(point["predictions"]) * each / 1000) / 3600)
 
 
 def test_who_never_pays_is_named_and_has_no_point() -> None:

@@ -12,6 +12,7 @@ import typer
 
 from greenml import config as configs
 from greenml import console, exchange
+from greenml.cli.ledger import LIFETIME
 from greenml.cli.options import (
     EVERYTHING,
     FIRST_RUN,
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 REFRESH_S = 2.0
-LIFETIME = 1_000_000
-"""Predictions that a model makes, where nobody says how many."""
 SAID = {"model", "precision", "dataset", *configs.OF_ONE_RUN}
 """Keys of a config that a row of groups shows, or that its runs may differ in."""
 MANY = 4

@@ -161,7 +161,7 @@ def compress(
     with place.claim(run_id) as folder:
         compressing.carry_out(drafts[0], run_id, place, folder, quiet=quiet)
         if json:
-            console.print_json(compressing.rows(place, [run_id]))
+            console.print_json(compressing.rows(place, [run_id], predictions_per_day))
         else:
             compressing.show(place, run_id, folder, per_day=predictions_per_day)
 

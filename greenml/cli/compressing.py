@@ -130,9 +130,9 @@ def carry_out(plan: Plan, run_id: str, store: Store, folder: Path, *, quiet: boo
         raise SystemExit(jobs.INTERRUPTED)
 
 
-def rows(store: Store, run_ids: list[str]) -> list[dict[str, object]]:
+def rows(store: Store, run_ids: list[str], per_day: float | None) -> list[dict[str, object]]:
     """What these compressions saved: a row for each model that they are held against, and batch size."""
-    return store.rows(BREAK_EVEN, [run_ids])
+    return [ledger.with_lifetime(row, per_day) for row in store.rows(BREAK_EVEN, [run_ids])]
 
 
 def show(store: Store, run_id: str, folder: Path, *, per_day: float | None) -> None:
@@ -164,6 +164,6 @@ def series(store: Store, parent: Parent, plans: list[Plan], *, json: bool, per_d
     if not run_ids:
         raise SystemExit(max(codes))
     if json:
-        console.print_json(rows(store, run_ids))
+        console.print_json(rows(store, run_ids, per_day))
     else:
         ledger.compare(store, parent.run_id, run_ids, per_day=per_day)

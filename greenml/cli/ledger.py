@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
-PER_DAY = 100_000
-"""Predictions a day, where nobody says how many."""
-SPREAD = "J/1000: joules of 1000 predictions, ± half of the 95 % interval of their mean"
+LIFETIME, PER_DAY = 1_000_000, 100_000
+"""Predictions, and predictions a day, where nobody says how many."""
+JOULES = "J/1000: joules of 1000 predictions"
+SPREAD = f"{JOULES}, ± half of the 95 % interval of their mean"
 COUNTS = ((1e9, "billion"), (1e6, "million"), (1e3, "thousand"), (1.0, ""))
 SHORT_COUNTS = ((1e9, "bn"), (1e6, "M"), (1.0, ""))
 """In a column."""
@@ -38,14 +39,19 @@ CHILDREN = """
         runs.method,
         runs.precision,
         runs.test_accuracy,
-        break_even.* exclude (run_id, parent, model, method, dataset, contest, run_key, source),
+        break_even.* exclude (run_id, parent, model, method, dataset, contest, run_key, source) replace (
+            break_even.break_even / break_even.level as break_even,
+            break_even.break_even_low / break_even.level as break_even_low,
+            break_even.break_even_high / break_even.level as break_even_high
+        ),
         measured.num_bytes as after_num_bytes,
         measured.num_parameters,
         measured.flops_per_sample,
         measured.throughput,
-        measured.energy_j_per_1000,
-        measured.energy_low_j_per_1000,
-        measured.energy_high_j_per_1000,
+        -- Where it was not measured beside its parent there is no level.
+        measured.energy_j_per_1000 * coalesce(break_even.level, 1) as energy_j_per_1000,
+        measured.energy_low_j_per_1000 * coalesce(break_even.level, 1) as energy_low_j_per_1000,
+        measured.energy_high_j_per_1000 * coalesce(break_even.level, 1) as energy_high_j_per_1000,
         measured.cpu_s_per_1000,
         alone.batch_size as small_batch_size,
         alone.latency_p50_s as small_latency_p50_s,
@@ -66,7 +72,10 @@ CHILDREN = """
     where runs.kind = 'compress' and (runs.parent in (select unnest($1)) or runs.run_id in (select unnest($2)))
     order by runs.started_at, runs.run_key
 """
-"""The compressed models of these parents, and these themselves, in their largest batches and against their parents."""
+"""The compressed models of these parents, and these themselves, in their largest batches and against their parents;
+sessions are brought to one level, the median of what the parent took in them."""
+MUCH = 1.25
+"""Sessions that differ by more are said to."""
 
 
 def of_runs(db: Store, run_ids: Sequence[str]) -> dict[str, dict[str, list[Row]]]:
@@ -87,7 +96,7 @@ def of_runs(db: Store, run_ids: Sequence[str]) -> dict[str, dict[str, list[Row]]
             order by batch_size desc, {baseline}
         """
         for row in db.rows(sql, [list(run_ids)]):
-            found[row["run_id"]][view].append(row)
+            found[row["run_id"]][view].append(with_lifetime(row) if view == "break_even" else row)
     for row in db.rows(CHILDREN, [list(run_ids), []]):
         found[row["parent"]]["children"].append(row)
     return found
@@ -132,6 +141,8 @@ def facts(break_even: Sequence[Row], inference: Sequence[Row], per_day: float | 
         told.append((of, f"in batches of {row['batch_size']:,}: {verdict(row, per_day)}"))
         if row["baseline"] == "before":
             told += [("", saving(row))]
+    if break_even:
+        told.append(("lifetime", lifetime_in_words(break_even[0])))
     if inference and not break_even:
         told.append(("break-even", "unknown: the two models were not measured side by side"))
     return [(label, text) for label, text in told if text]
@@ -151,6 +162,33 @@ def verdict(row: Row, per_day: float | None) -> str:
     if per_day is None:
         return words
     return f"{words}; {figure(row['break_even'] / per_day)} days at {per_day:,.0f} a day"
+
+
+def with_lifetime(row: Row, per_day: float | None = None) -> Row:
+    """A row of `break_even`, and what its model and its parent take in all: training, compressing and predictions;
+    where somebody says how many a day, when it has paid in days."""
+    base, each = row["train_kwh"], LIFETIME / 1000 / JOULES_PER_KWH
+    own = [base, row["compress_kwh"], row["after_j_per_1000"]]
+    before = [base, row["before_j_per_1000"]]
+    told: Row = {
+        "lifetime_predictions": LIFETIME,
+        "total_kwh": None if None in own else own[0] + own[1] + own[2] * each,
+        "before_total_kwh": None if None in before else before[0] + before[1] * each,
+        "daily_predictions": per_day,
+    }
+    for end in ("", "_low", "_high"):
+        paid = row[f"break_even{end}"]
+        told[f"days{end}"] = None if paid is None or per_day is None else paid / per_day
+    return row | told
+
+
+def lifetime_in_words(row: Row) -> str:
+    """What a lifetime of predictions takes with this model, and what it would with its parent."""
+    told = with_lifetime(row)
+    if told["total_kwh"] is None or told["before_total_kwh"] is None:
+        return ""
+    totals = [spent(told[name], row["source"]) for name in ("total_kwh", "before_total_kwh")]
+    return f"{totals[0]} with training and {LIFETIME:,} predictions, its parent's {totals[1]}"
 
 
 def saving(row: Row) -> str:
@@ -232,9 +270,12 @@ def original(db: Store, children: Sequence[Row]) -> Row | None:
         limit 1
     """
     for row in db.rows(sql, [newest["run_id"]]):
+        ends = ("energy_j_per_1000", "energy_low_j_per_1000", "energy_high_j_per_1000")
+        levelled = {end: None if row[end] is None else row[end] * newest["level"] for end in ends}
         return {
             **dict.fromkeys(newest),
             **row,
+            **levelled,
             "run_id": row["model_run"],
             "method": "as it is",
             "status": "done",
@@ -256,9 +297,9 @@ def children_table(children: Sequence[Row], first: Row | None, per_day: float | 
             Column("diff.", difference),
             Column("size", lambda row: size(row["after_num_bytes"])),
             Column("p50", lambda row: duration(row["small_latency_p50_s"])),
-            Column("per s", lambda row: figure(row["throughput"])),
+            Column("per s", lambda row: figure(row["throughput"]), wide=True),
             Column("J/1000", joules),
-            Column("CPU-s/1000", lambda row: figure(row["cpu_s_per_1000"]), wide=True),
+            Column("CPU-s", lambda row: figure(row["cpu_s_per_1000"]), wide=True),
             Column("compress", lambda row: spent(row["compress_kwh"], row["compress_source"]), wide=True),
             Column("break-even", break_even),
             *([Column("days", lambda row: days(row, per_day))] if per_day else []),
@@ -274,13 +315,31 @@ def explain_children(rows: Sequence[Row]) -> None:
     if sizes:
         console.say(
             f"diff.: points of accuracy against the parent on the same test images; p50: of a batch of "
-            f"{' or '.join(map(str, small))}; the rest in batches of {' or '.join(map(str, sizes))}"
+            f"{' or '.join(map(str, small))}; the rest in batches of {' or '.join(map(str, sizes))}; "
+            "CPU-s: of 1000 predictions"
         )
+    if said := levels_in_words(rows):
+        console.say(said)
     for row in rows:
         if row["baseline"] is None and row["status"] != "running":
             console.say(f"– {row['method']} {row['run_id'][:8]}: {row['status']}, not measured")
         elif row["verdict"] == "unknown":
             console.say(f"– unknown, {row['reason']}: {row['method']} {row['run_id'][:8]}")
+
+
+def levels_in_words(rows: Sequence[Row]) -> str | None:
+    """That sessions of one parent differ much, and what is done about it; None where they do not."""
+    levels: dict[str, list[float]] = {}
+    for row in rows:
+        if row["level"] and row["method"]:
+            levels.setdefault(row["parent"], []).append(row["level"])
+    most = max((max(each) / min(each) for each in levels.values()), default=1.0)
+    if most <= MUCH:
+        return None
+    return (
+        f"a parent took up to {figure(most, 2)} times as much in one session as in another: joules are brought to the "
+        "median of its sessions, in the proportion that was measured side by side"
+    )
 
 
 # Cells
@@ -308,12 +367,12 @@ def difference(row: Row) -> str:
     return "" if row["accuracy_difference"] is None else f"{100 * row['accuracy_difference']:+.2f}"
 
 
-def joules(row: Row) -> str:
+def joules(row: Row, *, with_interval: bool = True) -> str:
     """Of a thousand predictions, with half of its 95 % interval and the mark of its source."""
     mean, high = row["energy_j_per_1000"], row["energy_high_j_per_1000"]
     if mean is None:
         return UNKNOWN
-    spread = "" if high is None else f"±{figure(high - mean, 2)}"
+    spread = "" if high is None or not with_interval else f"±{figure(high - mean, 2)}"
     return sign(row.get("measured_source") or row["source"]) + figure(mean) + spread
 
 

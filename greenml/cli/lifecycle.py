@@ -88,7 +88,7 @@ def columns(rows: list[Row], per_day: int | None) -> list[Column]:
         Column("diff.", lambda row: difference(row, with_interval=is_wide)),
         Column("train Wh", lambda row: energy(row["train_kwh"], row["train_source"]), wide=per_day is not None),
         Column("comp. Wh", lambda row: energy(row["compress_kwh"], row["compress_source"])),
-        Column("J/1000", ledger.joules),
+        Column("J/1000", lambda row: ledger.joules(row, with_interval=is_wide)),
         Column("break-even", ledger.break_even),
         *([Column("days", lambda row: figure(row["days"]) if row["days"] is not None else "")] if per_day else []),
         Column("total Wh", lambda row: energy(row["total_kwh"], row["total_source"])),
@@ -112,7 +112,10 @@ def about(rows: list[Row], lifetime: int) -> list[str]:
     """What the columns mean, and what they cannot say."""
     sizes = sorted({row["batch_size"] for row in rows}, reverse=True)
     batches = f"batches of {' or '.join(f'{size:,}' for size in sizes)}"
-    notes = [f"total Wh: training, compressing and {lifetime:,} predictions, in {batches}", ledger.SPREAD]
+    notes = [f"total Wh: training, compressing and {lifetime:,} predictions, in {batches}"]
+    notes.append(ledger.SPREAD if console.out().width >= WIDE else ledger.JOULES)
+    if said := ledger.levels_in_words(rows):
+        notes.append(said)
     if any(row["accuracy_difference"] is not None for row in rows):
         notes.append("diff.: points of accuracy against the parent, on the same test images")
     if len(sizes) > 1:

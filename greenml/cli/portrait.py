@@ -206,7 +206,7 @@ def draw(run: Row) -> None:
         console.out().print(ledger.inference_table(run["inference"]))
     if run["children"]:
         console.out().print()
-        console.out().print(ledger.children_table(run["children"], None, ledger.PER_DAY))
+        console.out().print(ledger.children_table(run["children"], None, None))
     if run["figures"]:
         console.out().print(console.table(METRIC_COLUMNS, run["figures"]))
     if run["phases"]:
@@ -214,6 +214,12 @@ def draw(run: Row) -> None:
     if run["decisions"]:
         console.out().print()
         console.out().print(console.table(DECISION_COLUMNS, run["decisions"]))
+        for row in run["decisions"]:
+            if row["against"]:
+                line = console.clean(
+                    f"{local(row['decided_at'])} {row['what']}: {row['why']}; against {row['against']}"
+                )
+                console.out().print(Text(line))
     for file in run["artifacts"]:
         line = console.clean(f"{file['path']}  {file['num_bytes']:,} bytes")
         console.out().print(Text(line), soft_wrap=True)

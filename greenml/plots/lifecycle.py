@@ -66,6 +66,10 @@ GROUPS = {
     "measuring": ("#cfdbe8", ("infer",)),
 }
 """Colour of each part of a bar, and the phases that it is made of; each pair of neighbours differs in lightness."""
+OF_A_SESSION = tuple(
+    f"{which}{end}_j_per_1000" for which in ("before", "after", "saved") for end in ("", "_low", "_high")
+)
+"""What is brought to the level of a parent's other sessions; what divides by it goes the other way."""
 SPARSITY = re.compile(r"\b(prune) ([\d.]+)")
 HOW = {
     Source.UNKNOWN: "energy partly unknown",
@@ -76,6 +80,8 @@ HOW = {
 }
 INHERITED, REST = "the parent's training", "the rest of compression"
 BAR_PX = 24
+MUCH = 1.25
+"""Sessions that differ by more are said to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,15 +98,15 @@ class Family:
     num_left_out: int
 
     @property
-    def parent_j_per_1000(self) -> list[float]:
-        """What the parent took in each of the sessions in which it was measured."""
-        return finite(row["before_j_per_1000"] for row in self.rows)
+    def parent_j_per_1000(self) -> float | None:
+        """What the parent took, as the median of the sessions in which it was measured."""
+        return next(iter(finite(row["before_j_per_1000"] for row in self.rows)), None)
 
 
 def families(rows: Sequence[Row], *, baseline: str = BEFORE) -> list[Family]:
     """One a parent, of its largest batch: the parent of most models first."""
     found = []
-    own = [row for row in rows if row["baseline"] == baseline]
+    own = [_levelled(row) for row in rows if row["baseline"] == baseline]
     digits = num_digits([row["parent"] or "" for row in own])
     for parent in dict.fromkeys(row["parent"] for row in own):
         batch_size = max(row["batch_size"] for row in own if row["parent"] == parent)
@@ -118,6 +124,19 @@ def families(rows: Sequence[Row], *, baseline: str = BEFORE) -> list[Family]:
             )
         )
     return sorted(found, key=lambda family: -len(family.rows))[:MAX_PARENTS]
+
+
+def _levelled(row: Row) -> Row:
+    """As if its parent had taken in its session what it took in the median of them: what was measured side by side
+    stays in proportion, and lines cross where their models have paid."""
+    level = row["level"]
+    more = {field: row[field] * level for field in OF_A_SESSION if row.get(field) is not None}
+    less = {
+        field: row[field] / level
+        for field in ("break_even", "break_even_low", "break_even_high")
+        if row.get(field) is not None
+    }
+    return {**row, **more, **less}
 
 
 def compressed_runs(rows: Sequence[Row]) -> Shown:
@@ -233,7 +252,7 @@ def _lives(family: Family) -> Any:
 
 def _parents(family: Family) -> Iterator[_Life]:
     each = family.parent_j_per_1000
-    if each:
+    if each is not None:
         lows = finite(row["before_low_j_per_1000"] for row in family.rows)
         highs = finite(row["before_high_j_per_1000"] for row in family.rows)
         yield _Life(
@@ -242,9 +261,9 @@ def _parents(family: Family) -> Iterator[_Life]:
             words=_runtime(family.rows[0], "before"),
             colour=INK,
             start_wh=0.0,
-            each_wh=_each(sum(each) / len(each)),
-            low_wh=_each(max(0.0, min([*lows, *each]))),
-            high_wh=_each(max([*highs, *each])),
+            each_wh=_each(each),
+            low_wh=_each(max(0.0, min([*lows, each]))),
+            high_wh=_each(max([*highs, each])),
             row=None,
         )
 
@@ -435,6 +454,9 @@ def _told(family: Family) -> list[str]:
         f"Against the parent in {before}; {HOW[_worst(family)]}.",
         "Points: where a model has taken as much as its parent would have, its compression included.",
     ]
+    levels = [row["level"] for row in family.rows]
+    if max(levels) > MUCH * min(levels):
+        told.append("The parent's energy differed from session to session: all are brought to its median.")
     never = [label for row, label in zip(family.rows, family.labels, strict=True) if row["verdict"] == "never"]
     unknown = [label for row, label in zip(family.rows, family.labels, strict=True) if not _is_known(row)]
     if never:
@@ -642,7 +664,7 @@ def _series(family: Family) -> Any:
         "left": 1.0,
         "said": "parent",
         "accuracy": _accuracy(family, None)["accuracy"],
-        "energy": scaled(sum(each) / len(each)) if each else None,
+        "energy": scaled(each),
     }
     chains = list(dict.fromkeys(point["chain"] for point in points))
     colour = alt.Color(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 OWN_MODELS = ("cnn",)
 """Not timm's: its loader would not know them."""
 TRAINED_HERE = ("train", "trial")
+VERBS = {"track": "tracked", "compress": "a model made smaller, trained"}
 OPTIMIZER = {"optimizer": "", "lr": "learning rate", "weight_decay": "weight decay", "ema_decay": "average of weights"}
 UNKNOWN = "unknown"
 UNSAID = "unknown to greenml: whoever publishes the model says it here"
@@ -140,7 +141,7 @@ def opening(run: Row) -> str:
     else:
         better = "less" if run["goal"] == "min" else "more"
         result = f"It reached a {metric} of {figure(value)} ({better} is better)."
-    verb = "trained" if run["kind"] in TRAINED_HERE else "tracked" if run["kind"] == "track" else "recorded"
+    verb = "trained" if run["kind"] in TRAINED_HERE else VERBS.get(run["kind"], "recorded")
     took = "; ".join(f"{name} {escape(text)}" for name, text in (("energy", energy(run)), ("CO2e", co2(run))))
     cost = f"What that took: {took} (run {run['run_id']}, {run['status']})."
     # Nothing in a code span is obeyed, once nothing can end it: neither its own sign nor the end of a paragraph.
@@ -155,6 +156,7 @@ def training(run: Row) -> list[tuple[str, str]]:
     pretrained = {"pre-training": "no: from random weights", "fine-tuning": "yes, timm's published ones"}
     return [
         ("model", f"{run['model']}, {run['num_parameters']:,} parameters" if run["num_parameters"] else run["model"]),
+        *made_of(run),
         ("cost of a sample", format_flops(run["flops_per_sample"])),
         ("published weights", pretrained.get(training_type(run) or "", UNKNOWN)),
         ("data", f"{run['dataset']}" + (f": {counts} samples" if counts else "")),
@@ -169,6 +171,16 @@ def training(run: Row) -> list[tuple[str, str]]:
         ("hardware", hardware(run) or UNKNOWN),
         ("versions", ", ".join(f"{name} {version}" for name, version in run["versions"].items()) or UNKNOWN),
     ]  # fmt: skip
+
+
+def made_of(run: Row) -> list[tuple[str, str]]:
+    """How a compressed model came about."""
+    if run["kind"] != "compress":
+        return []
+    return [
+        ("compressed by", run["method"] or UNKNOWN),
+        ("made of", f"run {run['parent']}" if run["parent"] else UNKNOWN),
+    ]
 
 
 def epochs(run: Row) -> str:
@@ -239,7 +251,7 @@ def questions(run: Row, contest: Row) -> str:
     mix = f"{figure(run['intensity_g_per_kwh'])} g CO2e per kWh ({run['intensity_note']}); its parts: {UNKNOWN}"
     answers = [
         ("Is the model publicly available?", UNSAID),
-        ("How long did the training of the final model take?", format_duration(run["duration_s"])),
+        ("How long did the training of the final model take?", time(run)),
         ("How long did all experiments take?", format_duration(contest["total_s"])),
         ("What energy did the final model take?", energy(run)),
         ("What was the power of CPU and GPU?", power(run)),
@@ -253,6 +265,12 @@ def questions(run: Row, contest: Row) -> str:
     return grid(["question", "answer"], answers, [False, False])
 
 
+def time(run: Row) -> str:
+    """Of its own run: a compressed model was another one before."""
+    own = format_duration(run["duration_s"])
+    return own if run["kind"] != "compress" else f"{own} to compress it, after the training of what it was made of"
+
+
 def power(run: Row) -> str:
     """The mean over the whole run, without the time for which it waited."""
     if run["own_kwh"] is None or not run["duration_s"]:
@@ -263,7 +281,13 @@ def power(run: Row) -> str:
 
 
 def inference(run: Row) -> str:
-    """What the test took, by sample: it loads data, too, and is one pass."""
+    """What the test took, by sample: it loads data, too, and is one pass. Of a compressed model what was measured, in
+    its largest batches."""
+    if answers := [row for row in run["inference"] if row["name"] == "after" and row["co2_g_per_1000"] is not None]:
+        most = max(answers, key=lambda row: int(row["batch_size"]))
+        grams, joules, sign = most["co2_g_per_1000"] / 1000, most["energy_j_per_1000"] / 1000, mark(most["source"])
+        batch = counted(most["batch_size"], "image")
+        return f"{sign}{format_micro(grams)} ({sign}{figure(joules)} J), measured in batches of {batch}"
     tested = next((phase for phase in run["phases"] if phase["name"] == "test"), None)
     if tested is None or tested["total_j"] is None or not run["test_count"]:
         return UNKNOWN

@@ -130,6 +130,7 @@ def paid(content: Content) -> Table | None:
         ending(Column("to", "break_even_high", even("break_even_high"))),
         Column("verdict", "verdict", verdict, is_number=False, first="ascending"),
         quantity("compression took", "compress_kwh", rows, ENERGY_KWH, source="compress_source"),
+        quantity("all in", "million_kwh", rows, ENERGY_KWH),
         Column("before", "before_j_per_1000", lambda row: joules(row, "before_j_per_1000"), hint="J per 1,000"),
         Column("after", "after_j_per_1000", lambda row: joules(row, "after_j_per_1000"), hint="J per 1,000"),
         Column("saved", "saved_j_per_1000", lambda row: joules(row, "saved_j_per_1000"), hint="J per 1,000"),
@@ -139,7 +140,8 @@ def paid(content: Content) -> Table | None:
     ]
     notes = [
         "before, after, saved: J per 1,000 predictions, means over pairs of repeats that lie beside each other in "
-        "time; from .. to: the 95 % interval; pays after: predictions until they have saved what compression took"
+        "time; from .. to: the 95 % interval; pays after: predictions until they have saved what compression took; "
+        "all in: training, compressing and a million predictions"
     ]
     return draw("paid", "break_even", "What compression saves, and when it has paid", columns, rows, notes=notes)
 

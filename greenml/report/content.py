@@ -131,6 +131,8 @@ COMPRESSED = f"""
     )
     select
         shown.* exclude (run_key),
+        -- A lifetime.
+        shown.train_kwh + shown.compress_kwh + kwh(1000 * shown.after_j_per_1000) as million_kwh,
         parents.model as parent_model,
         after.backend as after_backend,
         after.precision as after_precision,

@@ -65,7 +65,7 @@ join gaps using (run_key);
 -- predictions that has paid for the compression. What is saved, and how much faster it is, are means over the pairs of
 -- repeats that lie beside each other in time, with their 95 % t interval. `never`: the interval of what is saved touches
 -- zero. `unknown`: something is null, or was metered beside another run; `reason` says it. The accuracy is held against
--- `before` in every row, whatever the baseline.
+-- `before` in every row, whatever the baseline. All is as this session measured it; `level` brings it beside others.
 create or replace view break_even as
 with pairs as (
     select
@@ -163,6 +163,11 @@ select
     if(verdict = 'pays', 1000 * ledger.compress_j / ledger.most_saved_j, null) as break_even_low,
     if(verdict = 'pays', 1000 * ledger.compress_j / ledger.least_saved_j, null) as break_even_high,
     ledger.doubt as reason,
+    -- What brings the joules of this session to the median of its parent's sessions: a machine that was busy with something
+    -- else made both models slower and dearer, and only what was measured side by side can be told apart from that.
+    coalesce(
+        median(ledger.mean_before_j) filter (ledger.doubt is null) over siblings / nullif(ledger.mean_before_j, 0), 1
+    ) as level,
     ledger.mean_faster as speedup,
     ledger.mean_faster - ledger.half_faster as speedup_low,
     ledger.mean_faster + ledger.half_faster as speedup_high,
@@ -179,4 +184,5 @@ join runs using (run_key)
 join inference as own
     on own.run_key = ledger.run_key and own.name = 'after' and own.batch_size = ledger.batch_size
 join inference as other
-    on other.run_key = ledger.run_key and other.name = ledger.baseline and other.batch_size = ledger.batch_size;
+    on other.run_key = ledger.run_key and other.name = ledger.baseline and other.batch_size = ledger.batch_size
+window siblings as (partition by runs.parent, ledger.baseline, ledger.batch_size);

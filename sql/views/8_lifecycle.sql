@@ -2,7 +2,7 @@
 -- `lifetime` of so many predictions in batches of `size` (null: the largest that was measured), and after how many days of
 -- `per_day` predictions (null: nobody said) a compressed one has paid. Of a compressed model the columns of `break_even`
 -- against `before`; a model that it was made of stands there with what the newest of its children's sessions measured, of
--- those whose energy is evidence.
+-- those whose energy is evidence. Sessions are brought to one `level`, the median of what the parent took in them.
 create or replace macro lifecycle(lifetime, per_day, size) as table
 with ledger as (
     select *
@@ -12,11 +12,28 @@ with ledger as (
 ),
 compressed as (
     select
-        ledger.* exclude (run_key, baseline),
+        ledger.* exclude (run_key, baseline) replace (
+            ledger.before_j_per_1000 * ledger.level as before_j_per_1000,
+            ledger.after_j_per_1000 * ledger.level as after_j_per_1000,
+            ledger.saved_j_per_1000 * ledger.level as saved_j_per_1000,
+            ledger.saved_low_j_per_1000 * ledger.level as saved_low_j_per_1000,
+            ledger.saved_high_j_per_1000 * ledger.level as saved_high_j_per_1000,
+            ledger.break_even / ledger.level as break_even,
+            ledger.break_even_low / ledger.level as break_even_low,
+            ledger.break_even_high / ledger.level as break_even_high
+        ),
         ledger.run_id as measured_by,
         measured.* exclude (
             run_id, name, role, model_run, num_bytes, test_accuracy, accuracy_difference, accuracy_low, accuracy_high,
             batch_size, num_repeats, source, reason, run_key
+        ) replace (
+            measured.energy_j_per_1000 * ledger.level as energy_j_per_1000,
+            measured.std_energy_j_per_1000 * ledger.level as std_energy_j_per_1000,
+            measured.energy_low_j_per_1000 * ledger.level as energy_low_j_per_1000,
+            measured.energy_high_j_per_1000 * ledger.level as energy_high_j_per_1000,
+            measured.co2_g_per_1000 * ledger.level as co2_g_per_1000,
+            measured.co2_low_g_per_1000 * ledger.level as co2_low_g_per_1000,
+            measured.co2_high_g_per_1000 * ledger.level as co2_high_g_per_1000
         ),
         measured.source as measured_source
     from ledger
@@ -24,9 +41,23 @@ compressed as (
         on measured.run_key = ledger.run_key and measured.name = 'after' and measured.batch_size = ledger.batch_size
 ),
 sessions as (
-    select inference.*, runs.started_at as measured_at
+    select
+        inference.* replace (
+            inference.energy_j_per_1000 * break_even.level as energy_j_per_1000,
+            inference.std_energy_j_per_1000 * break_even.level as std_energy_j_per_1000,
+            inference.energy_low_j_per_1000 * break_even.level as energy_low_j_per_1000,
+            inference.energy_high_j_per_1000 * break_even.level as energy_high_j_per_1000,
+            inference.co2_g_per_1000 * break_even.level as co2_g_per_1000,
+            inference.co2_low_g_per_1000 * break_even.level as co2_low_g_per_1000,
+            inference.co2_high_g_per_1000 * break_even.level as co2_high_g_per_1000
+        ),
+        runs.started_at as measured_at
     from inference
     join runs using (run_key)
+    join break_even
+        on break_even.run_key = inference.run_key
+        and break_even.baseline = 'before'
+        and break_even.batch_size = inference.batch_size
     where inference.role = 'before' and inference.batch_size = coalesce(size, inference.batch_size)
         and inference.model_run not in (select run_id from compressed)
     qualify row_number() over (
