@@ -477,6 +477,22 @@ def test_nothing_in_a_tampered_file_is_executed(tmp_path):
         artifact.load(tmp_path / "model.pt")
 
 
+def test_weights_that_changed_on_the_disk_are_refused(tmp_path):
+    """The file is as long as it was, and torch would load it."""
+    setup = ready()
+    file = tmp_path / "model.pt"
+    artifact.save(file, setup.learner.averaged, setup.description)
+    weights = setup.learner.averaged.state_dict()["hidden.weight"].numpy().tobytes()
+    content = file.read_bytes()
+    assert content.count(weights) == 1
+    file.write_bytes(content.replace(weights, weights[::-1]))
+
+    with pytest.raises(DataError, match=r"not a file that greenml wrote: model\.pt/data/\d+ has changed") as caught:
+        artifact.load(file)
+
+    assert caught.value.hint == "train it again, or copy it again"
+
+
 def one_epoch(**changes):
     torch.manual_seed(0)
     setup = ready(epochs=1, **changes)

@@ -65,10 +65,26 @@ def halve(path):
 def told_right(path):
     """The file halved, and `model.json` as if it had been written so."""
     halve(path)
-    description = path.with_name("model.json")
-    said = json.loads(description.read_text())
-    said["files"][path.name] = path.stat().st_size
-    description.write_text(json.dumps(said))
+
+    def tell(said):
+        said["files"][path.name] = path.stat().st_size
+        del said["sha256"]
+
+    retell(path.with_name("model.json"), tell)
+
+
+def retell(path, change):
+    """`model.json`, in which something is changed."""
+    said = json.loads(path.read_text())
+    change(said)
+    path.write_text(json.dumps(said))
+
+
+def flip(path):
+    """A byte in the middle is another one: the file is as long as it was."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
 
 
 # What they answer
@@ -163,6 +179,22 @@ def test_a_truncated_or_missing_file_is_named(spoilt, kind, name, what):
     assert "\n" not in str(caught.value)
     assert caught.value.hint == "export it again, or copy it again"
     assert serve.is_exported(folder)  # what is left of one
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("openvino", "model.xml"), ("openvino", "model.bin"), ("onnx", "model.onnx")]
+)
+def test_weights_that_changed_on_the_disk_are_refused(spoilt, kind, name):
+    """Most runtimes would answer, and wrongly."""
+    with pytest.raises(DataError, match=rf"{name}: not a file that greenml exported: its bytes have changed since"):
+        serve.open_exported(spoilt(kind, name, flip))
+
+
+@pytest.mark.parametrize("kind", ["openvino", "onnx"])
+def test_an_export_from_before_files_were_hashed_is_opened(spoilt, kind):
+    folder = spoilt(kind, "model.json", lambda path: retell(path, lambda said: said.pop("sha256")))
+
+    assert serve.open_exported(folder)(noise(1)).shape == (1, 10)
 
 
 @pytest.mark.parametrize(
