@@ -493,6 +493,32 @@ def test_weights_that_changed_on_the_disk_are_refused(tmp_path):
     assert caught.value.hint == "train it again, or copy it again"
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"checkpoint_path": "elsewhere.pt"},
+        {"pretrained": True},
+        {"pretrained": True, "pretrained_cfg_overlay": {"file": "elsewhere.pt"}},
+        {"cache_dir": "elsewhere"},
+        {"pretrained_cfg": "some_tag"},
+    ],
+)
+def test_opening_a_model_reads_no_other_file(tmp_path, monkeypatch, source):
+    """Whatever its arguments say: its weights are in it."""
+    asked = []
+    create_model = models.timm.create_model
+    monkeypatch.setattr(models.timm, "create_model", lambda *_, **more: asked.append(more) or create_model(*_, **more))
+    setup = ready(model="resnet18")
+    description = setup.description | {"model_args": {"drop_rate": 0.1, **source}}
+    artifact.save(tmp_path / "model.pt", setup.learner.averaged, description)
+
+    asked.clear()
+    model, _ = artifact.load(tmp_path / "model.pt")
+
+    assert [set(arguments) for arguments in asked] == [{"num_classes", "in_chans", "drop_rate"}]
+    assert torch.equal(model.fc.weight, setup.learner.averaged.fc.weight)
+
+
 def one_epoch(**changes):
     torch.manual_seed(0)
     setup = ready(epochs=1, **changes)

@@ -132,7 +132,7 @@ def _prepare(
         parent=Candidate(
             model=model.to(device),
             architecture=said["architecture"],
-            model_args={key: value for key, value in said["model_args"].items() if key != "pretrained"},
+            model_args=artifact.without_sources(said["model_args"]),
             stem=row["stem"],
             num_parameters=models.num_parameters(model),
             flops_per_sample=flops_per_sample(model, data.in_chans, data.image_size),
