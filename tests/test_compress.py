@@ -7,7 +7,9 @@ import json
 import os
 import pickle
 from itertools import pairwise
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import DIGITS_RUN, make_end, make_phase, make_run
@@ -17,12 +19,15 @@ from torch import nn
 from greenml import energy
 from greenml.cli import compressing
 from greenml.compress import inference, life, quantize
+from greenml.compress.steps import _calibration
 from greenml.energy import Meter
 from greenml.energy.replay import ReplaySensor
 from greenml.learn import artifact
+from greenml.learn.batches import Part
 from greenml.learn.models import register_model
 from greenml.records import Source
 
+CALIBRATION = "select run_id, config.compress.calibration::int as num from runs where kind = 'compress'"
 FAST = ("--repeats", "5", "--batch-size", "32", "--num-threads", "1")
 
 
@@ -95,6 +100,30 @@ def test_int8_leaves_a_smaller_model_its_rows_and_its_ledger(trained, greenml, t
     assert {row["baseline"] for row in rows} == {row["name"] for row in measured} - {"after"}
     assert {file.name for file in folder(trained, run).iterdir()} >= {"model.xml", "model.bin", "model.json"}
     assert not (folder(trained, run) / "model.pt").exists()
+
+
+@pytest.mark.parametrize("num", [100, 1024, 1500, 2047, 5000])
+def test_calibration_sees_all_of_the_training_split(num):
+    """Also where classes follow each other in it, and whatever part of it is asked for."""
+    index, unused = torch.arange(0, 2 * num, 2), torch.zeros(1)
+    images = torch.arange(2 * num).reshape(-1, 1, 1, 1)
+    data = SimpleNamespace(train=Part(images, torch.zeros(2 * num), index, unused, unused + 1))
+
+    seen = np.concatenate(list(_calibration(SimpleNamespace(data=data, plan=SimpleNamespace(calibration=1024)))))
+
+    assert len(seen) == min(1024, num)
+    gaps = np.diff([*seen.ravel() / 2, num])
+    assert seen[0] == 0
+    assert set(gaps) <= {num // len(seen), -(-num // len(seen))}
+
+
+def test_fewer_images_than_calibration_asks_for_are_said_and_kept(trained, greenml):
+    code, out, err = greenml("compress", DIGITS_RUN, *FAST, "--method", "int8", "--calibration", "100000", "--json")
+
+    [(run_id, num)] = {(row["run_id"], row["num"]) for row in trained.rows(CALIBRATION)}
+    assert (code, json.loads(out)[0]["run_id"]) == (0, run_id)
+    assert 1024 < num < 1797
+    assert f"calibrating with {num:,} images, not 100,000: there are no more" in err
 
 
 def test_phases_tile_a_compression_and_its_ledger_counts_all_but_the_measuring(trained, greenml):

@@ -13,7 +13,7 @@ import torch
 from greenml import environment, serve
 from greenml.compress.footprint import memory_bytes, num_bytes, open_any
 from greenml.compress.inference import Contender, answers, measure, served, some_images
-from greenml.compress.plan import FINE_TUNED, same_student
+from greenml.compress.plan import CALIBRATED, FINE_TUNED, same_student
 from greenml.compress.steps import STEPS
 from greenml.compress.work import Candidate, Halted, Work
 from greenml.errors import DataError, GreenMLError
@@ -117,6 +117,9 @@ def _prepare(
             f"{data.facts['dataset']} is not what run {row['run_id']} was trained on: it has changed since",
             hint="bring the old data back, or train on the new data first",
         )
+    if set(plan.methods) & set(CALIBRATED) and plan.calibration > len(data.train):
+        yield Notice(text=f"calibrating with {len(data.train):,} images, not {plan.calibration:,}: there are no more")
+        plan = dataclasses.replace(plan, calibration=len(data.train))
     if set(plan.methods) & set(FINE_TUNED):
         batch, _ = next(evaluation_batches(data.train, precision.PROBE_BATCH))
         choice = precision.choose(plan.base.precision, device, model.to(device), batch)
