@@ -239,11 +239,14 @@ def refuse_chain(methods: Sequence[str]) -> None:
         raise UsageError(
             f"--method {chain}: distill begins with a fresh student", hint=f"put it first: distill,{methods[0]}"
         )
-    if "prune-unstructured" in methods[:-1] and methods[-1] in ("prune", "qat"):
-        raise UsageError(
-            f"--method {chain}: {methods[-1]} trains on, and fills the zeros of prune-unstructured again",
-            hint="int8 keeps them: --method prune-unstructured,int8",
-        )
+    for method in methods[methods.index("prune-unstructured") :] if "prune-unstructured" in methods else ():
+        if method in ("prune", "qat"):
+            raise UsageError(
+                f"--method {chain}: {method} trains on, and fills the zeros of prune-unstructured again",
+                hint="put it first: --method prune,prune-unstructured"
+                if method == "prune"
+                else "int8 keeps them: --method prune-unstructured,int8",
+            )
     for earlier, later in pairwise(methods):
         if earlier in ENDS:
             raise UsageError(
