@@ -113,6 +113,7 @@ def test_several_sparsities_are_as_many_plans():
     assert sparsities("0.1,0.3", ("int8",)) == [{}]
     assert sparsities(None, ("prune",)) == [{}]
     assert "no number" in refused(UsageError, sparsities, "0.1,much", ("prune",))[0]
+    assert "one share twice" in refused(UsageError, sparsities, "0.3,0.1,0.30", ("prune",))[0]
 
 
 @pytest.mark.parametrize(

@@ -245,6 +245,9 @@ def sparsities(text: str | None, chain: tuple[str, ...]) -> list[dict[str, float
     if text is None or not set(chain) & set(plans.SPARSE):
         return [{}]
     try:
-        return [{"sparsity": float(word)} for word in text.split(",")]
+        shares = [float(word) for word in text.split(",")]
     except ValueError:
         raise UsageError(f"--sparsity {text}: no number", hint="as in 0.3, or 0.1,0.3,0.5 for a series") from None
+    if len(set(shares)) < len(shares):
+        raise UsageError(f"--sparsity {text}: one share twice", hint="name each once")
+    return [{"sparsity": share} for share in shares]
