@@ -249,7 +249,7 @@ def test_a_series_has_a_process_a_member_and_goes_on_past_what_does_not_apply(tr
         return (2, "") if "dynamic" in command else (0, json.dumps([{"run_id": run["run_id"]}]))
 
     arguments = ["compress", DIGITS_RUN, "--all", "--sparsity", "0.2,0.4", "--student", "tiny_student", "--tag", "x"]
-    arguments += ["--epochs", "1", "--calibration=300"]
+    arguments += ["--epochs", "1", "--calibration=300", "--export", "onnx", "--export=openvino"]
     monkeypatch.setattr(compressing, "watched", watched)
     monkeypatch.setattr("sys.argv", ["greenml", *arguments])
     code, out, err = greenml(*arguments, width=120)
@@ -267,6 +267,9 @@ def test_a_series_has_a_process_a_member_and_goes_on_past_what_does_not_apply(tr
     assert "--student" in asked[-1]
     assert [words.count("--epochs") for words in asked] == [0, 1, 0, 0, 0, *[1] * 7]
     assert [words.count("--calibration=300") for words in asked] == [1, 1, *[0] * 7, 1, 1, 0]
+    takes_exports = [0] * 5 + [1] * 4 + [0] * 2 + [1]
+    assert [words.count("--export") for words in asked] == takes_exports
+    assert [words.count("--export=openvino") for words in asked] == takes_exports
     assert all("x" in words for words in asked)
     assert "int8" in out
 

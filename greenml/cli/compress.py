@@ -152,7 +152,8 @@ def compress(
     told = {key: part for key, part in parts.items() if part is not None}
     drafts = []
     for chain in chains:
-        own = {key: part for key, part in told.items() if key not in plans.unmeant(chain)}
+        unused = [*plans.unmeant(chain), *(["exports"] if every and plans.has_own_format(chain) else [])]
+        own = {key: part for key, part in told.items() if key not in unused}
         drafts += [make_plan(parent, given, chain, own | sparse) for sparse in sparsities(sparsity, chain)]
     if len(drafts) > 1:
         compressing.series(place, parent, drafts, json=json, per_day=predictions_per_day)
