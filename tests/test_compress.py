@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import pickle
-from itertools import pairwise
+from itertools import groupby, pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -210,6 +210,9 @@ def test_an_export_is_what_predict_opens(trained, greenml, tmp_path):
     run, _ = compressed(trained, greenml, "--export", "onnx")
 
     assert run["method"] == "onnx"
+    phases = trained.rows("from phases where run_id = ? order by seq", [run["run_id"]])
+    stages = [name for name, _ in groupby(phase["name"] for phase in phases)]
+    assert stages.count("export") == 1  # nothing is written before it
     assert not (folder(trained, run) / "model.pt").exists()
     Image.new("L", (16, 16), 128).save(tmp_path / "grey.png")
     answers = [

@@ -197,12 +197,13 @@ def _description(work: Work, candidate: Candidate) -> dict[str, Any]:
 def _leave(work: Work, candidate: Candidate) -> Generator[Record, None, None]:
     """The model as files of the run."""
     said = _description(work, candidate)
-    with work.meter.window("export"):
-        if candidate.converted is not None:
+    if candidate.converted is not None:
+        with work.meter.window("export"):
             from greenml.compress import quantize
 
             quantize.save(candidate.converted, work.folder, said, candidate.precision)
-        elif work.plan.methods or not set(work.plan.exports) & SERVED:
+    elif work.plan.methods or not set(work.plan.exports) & SERVED:
+        with work.meter.window("export"):
             artifact.verified_save(work.folder / "model.pt", candidate.model, said)
     if not work.plan.methods:  # then the export is what is measured; else it comes last
         yield from _export(work, candidate)
