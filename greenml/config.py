@@ -174,9 +174,7 @@ def validate(values: Mapping[str, Any], where: Mapping[str, str] | None = None) 
         place = _place(key, where) + "".join(f", `{name}`" for name in inner if name in SCHEDULE_KEYS)
         raise UsageError(
             f"{place}: {first['msg'].replace('Input should', 'should')}, not {shorten(first['input'])}",
-            hint="`greenml train --help` explains every flag"
-            if default is None or inner
-            else f"the default is {default}",
+            hint="`--help` explains every flag" if default is None or inner else f"the default is {default}",
         ) from None
     for key in UNITS:
         try:

@@ -6,8 +6,10 @@ import errno
 import json
 import os
 import pickle
-from itertools import pairwise
+from itertools import groupby, pairwise
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import DIGITS_RUN, make_end, make_phase, make_run
@@ -17,12 +19,15 @@ from torch import nn
 from greenml import energy
 from greenml.cli import compressing
 from greenml.compress import inference, life, quantize
+from greenml.compress.steps import _calibration
 from greenml.energy import Meter
 from greenml.energy.replay import ReplaySensor
 from greenml.learn import artifact
+from greenml.learn.batches import Part
 from greenml.learn.models import register_model
 from greenml.records import Source
 
+CALIBRATION = "select run_id, config.compress.calibration::int as num from runs where kind = 'compress'"
 FAST = ("--repeats", "5", "--batch-size", "32", "--num-threads", "1")
 
 
@@ -95,6 +100,30 @@ def test_int8_leaves_a_smaller_model_its_rows_and_its_ledger(trained, greenml, t
     assert {row["baseline"] for row in rows} == {row["name"] for row in measured} - {"after"}
     assert {file.name for file in folder(trained, run).iterdir()} >= {"model.xml", "model.bin", "model.json"}
     assert not (folder(trained, run) / "model.pt").exists()
+
+
+@pytest.mark.parametrize("num", [100, 1024, 1500, 2047, 5000])
+def test_calibration_sees_all_of_the_training_split(num):
+    """Also where classes follow each other in it, and whatever part of it is asked for."""
+    index, unused = torch.arange(0, 2 * num, 2), torch.zeros(1)
+    images = torch.arange(2 * num).reshape(-1, 1, 1, 1)
+    data = SimpleNamespace(train=Part(images, torch.zeros(2 * num), index, unused, unused + 1))
+
+    seen = np.concatenate(list(_calibration(SimpleNamespace(data=data, plan=SimpleNamespace(calibration=1024)))))
+
+    assert len(seen) == min(1024, num)
+    gaps = np.diff([*seen.ravel() / 2, num])
+    assert seen[0] == 0
+    assert set(gaps) <= {num // len(seen), -(-num // len(seen))}
+
+
+def test_fewer_images_than_calibration_asks_for_are_said_and_kept(trained, greenml):
+    code, out, err = greenml("compress", DIGITS_RUN, *FAST, "--method", "int8", "--calibration", "100000", "--json")
+
+    [(run_id, num)] = {(row["run_id"], row["num"]) for row in trained.rows(CALIBRATION)}
+    assert (code, json.loads(out)[0]["run_id"]) == (0, run_id)
+    assert 1024 < num < 1797
+    assert f"calibrating with {num:,} images, not 100,000: there are no more" in err
 
 
 def test_phases_tile_a_compression_and_its_ledger_counts_all_but_the_measuring(trained, greenml):
@@ -181,6 +210,9 @@ def test_an_export_is_what_predict_opens(trained, greenml, tmp_path):
     run, _ = compressed(trained, greenml, "--export", "onnx")
 
     assert run["method"] == "onnx"
+    phases = trained.rows("from phases where run_id = ? order by seq", [run["run_id"]])
+    stages = [name for name, _ in groupby(phase["name"] for phase in phases)]
+    assert stages.count("export") == 1  # nothing is written before it
     assert not (folder(trained, run) / "model.pt").exists()
     Image.new("L", (16, 16), 128).save(tmp_path / "grey.png")
     answers = [
@@ -220,7 +252,7 @@ def test_a_series_has_a_process_a_member_and_goes_on_past_what_does_not_apply(tr
         return (2, "") if "dynamic" in command else (0, json.dumps([{"run_id": run["run_id"]}]))
 
     arguments = ["compress", DIGITS_RUN, "--all", "--sparsity", "0.2,0.4", "--student", "tiny_student", "--tag", "x"]
-    arguments += ["--epochs", "1", "--calibration=300"]
+    arguments += ["--epochs", "1", "--calibration=300", "--export", "onnx", "--export=openvino"]
     monkeypatch.setattr(compressing, "watched", watched)
     monkeypatch.setattr("sys.argv", ["greenml", *arguments])
     code, out, err = greenml(*arguments, width=120)
@@ -238,6 +270,9 @@ def test_a_series_has_a_process_a_member_and_goes_on_past_what_does_not_apply(tr
     assert "--student" in asked[-1]
     assert [words.count("--epochs") for words in asked] == [0, 1, 0, 0, 0, *[1] * 7]
     assert [words.count("--calibration=300") for words in asked] == [1, 1, *[0] * 7, 1, 1, 0]
+    takes_exports = [0] * 5 + [1] * 4 + [0] * 2 + [1]
+    assert [words.count("--export") for words in asked] == takes_exports
+    assert [words.count("--export=openvino") for words in asked] == takes_exports
     assert all("x" in words for words in asked)
     assert "int8" in out
 

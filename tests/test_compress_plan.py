@@ -41,6 +41,7 @@ def refused(error, function, *arguments, **parts):
 def test_a_chain_is_read_as_people_write_it():
     assert parse_chain("prune, INT8") == ("prune", "int8")
     assert parse_chain("prune_unstructured") == ("prune-unstructured",)
+    assert parse_chain("prune,prune-unstructured,int8") == ("prune", "prune-unstructured", "int8")
     assert {chain for chains in all_chains(None) for chain in chains} == METHODS.keys() - {"distill"}
     assert ("distill",) in all_chains("cnn")
 
@@ -54,6 +55,9 @@ def test_a_chain_is_read_as_people_write_it():
         ("int8,bf16", "int8 is the last step of a chain", "choose int8 or bf16"),
         ("prune,prune", "one method twice", "name each once"),
         ("prune-unstructured,qat", "fills the zeros", "prune-unstructured,int8"),
+        ("prune-unstructured,prune", "prune trains on, and fills the zeros", "prune,prune-unstructured"),
+        ("prune-unstructured,prune,int8", "prune trains on, and fills the zeros", "prune,prune-unstructured"),
+        ("distill,prune-unstructured,prune,qat", "prune trains on, and fills the zeros", "prune,prune-unstructured"),
         ("prune,distill", "distill begins with a fresh student", "distill,prune"),
     ],
 )
@@ -109,6 +113,7 @@ def test_several_sparsities_are_as_many_plans():
     assert sparsities("0.1,0.3", ("int8",)) == [{}]
     assert sparsities(None, ("prune",)) == [{}]
     assert "no number" in refused(UsageError, sparsities, "0.1,much", ("prune",))[0]
+    assert "one share twice" in refused(UsageError, sparsities, "0.3,0.1,0.30", ("prune",))[0]
 
 
 @pytest.mark.parametrize(

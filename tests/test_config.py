@@ -56,6 +56,7 @@ def test_a_target_up_to_one_is_a_fraction(target):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        ({"num_threads": 0}, "--num-threads: should be greater than or equal to 1, not 0"),
         ({"epochs": 0}, "--epochs: should be greater than or equal to 1, not 0"),
         ({"lr": float("nan")}, "--lr: "),
         ({"lr": float("inf")}, "--lr: "),
@@ -77,6 +78,7 @@ def test_a_bad_flag_is_named_with_its_bounds(flags, message):
         configs.resolve({"model": "cnn"} | flags)
 
     assert str(error.value).startswith(message)
+    assert "greenml" not in error.value.hint  # whichever command it was
 
 
 @pytest.mark.parametrize(

@@ -477,6 +477,48 @@ def test_nothing_in_a_tampered_file_is_executed(tmp_path):
         artifact.load(tmp_path / "model.pt")
 
 
+def test_weights_that_changed_on_the_disk_are_refused(tmp_path):
+    """The file is as long as it was, and torch would load it."""
+    setup = ready()
+    file = tmp_path / "model.pt"
+    artifact.save(file, setup.learner.averaged, setup.description)
+    weights = setup.learner.averaged.state_dict()["hidden.weight"].numpy().tobytes()
+    content = file.read_bytes()
+    assert content.count(weights) == 1
+    file.write_bytes(content.replace(weights, weights[::-1]))
+
+    with pytest.raises(DataError, match=r"not a file that greenml wrote: model\.pt/data/\d+ has changed") as caught:
+        artifact.load(file)
+
+    assert caught.value.hint == "train it again, or copy it again"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"checkpoint_path": "elsewhere.pt"},
+        {"pretrained": True},
+        {"pretrained": True, "pretrained_cfg_overlay": {"file": "elsewhere.pt"}},
+        {"cache_dir": "elsewhere"},
+        {"pretrained_cfg": "some_tag"},
+    ],
+)
+def test_opening_a_model_reads_no_other_file(tmp_path, monkeypatch, source):
+    """Whatever its arguments say: its weights are in it."""
+    asked = []
+    create_model = models.timm.create_model
+    monkeypatch.setattr(models.timm, "create_model", lambda *_, **more: asked.append(more) or create_model(*_, **more))
+    setup = ready(model="resnet18")
+    description = setup.description | {"model_args": {"drop_rate": 0.1, **source}}
+    artifact.save(tmp_path / "model.pt", setup.learner.averaged, description)
+
+    asked.clear()
+    model, _ = artifact.load(tmp_path / "model.pt")
+
+    assert [set(arguments) for arguments in asked] == [{"num_classes", "in_chans", "drop_rate"}]
+    assert torch.equal(model.fc.weight, setup.learner.averaged.fc.weight)
+
+
 def one_epoch(**changes):
     torch.manual_seed(0)
     setup = ready(epochs=1, **changes)

@@ -288,6 +288,19 @@ def test_a_crashed_run_answers_with_what_it_left(trained, greenml, digits):
     assert err == f"run {'b' * 12} is crashed: this is the best model of its epochs so far\n"
 
 
+def test_an_interrupted_compression_is_not_said_to_have_epochs(trained, greenml, digits):
+    end = make_end("b" * 12, status="interrupted", stop_reason="interrupted")
+    trained.write([make_run("b" * 12, kind="compress", method="int8", parent=DIGITS_RUN), end])
+    place = trained.path.parent / "runs" / ("b" * 12)
+    place.mkdir()
+    (place / "model.pt").write_bytes(model_file(trained).read_bytes())
+
+    code, _, err = greenml("predict", "bbb", str(digits[0][0]))
+
+    said = f"run {'b' * 12} is interrupted: this is the model that it made, which was not measured to the end\n"
+    assert (code, err) == (0, said)
+
+
 def test_an_unknown_run_is_wrong_use(trained, greenml, digits):
     code, _, err = greenml("predict", "123", str(digits[0][0]))
 

@@ -65,10 +65,26 @@ def halve(path):
 def told_right(path):
     """The file halved, and `model.json` as if it had been written so."""
     halve(path)
-    description = path.with_name("model.json")
-    said = json.loads(description.read_text())
-    said["files"][path.name] = path.stat().st_size
-    description.write_text(json.dumps(said))
+
+    def tell(said):
+        said["files"][path.name] = path.stat().st_size
+        del said["sha256"]
+
+    retell(path.with_name("model.json"), tell)
+
+
+def retell(path, change):
+    """`model.json`, in which something is changed."""
+    said = json.loads(path.read_text())
+    change(said)
+    path.write_text(json.dumps(said))
+
+
+def flip(path):
+    """A byte in the middle is another one: the file is as long as it was."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
 
 
 # What they answer
@@ -168,6 +184,22 @@ def test_a_truncated_or_missing_file_is_named(spoilt, kind, name, what):
 @pytest.mark.parametrize(
     ("kind", "name"), [("openvino", "model.xml"), ("openvino", "model.bin"), ("onnx", "model.onnx")]
 )
+def test_weights_that_changed_on_the_disk_are_refused(spoilt, kind, name):
+    """Most runtimes would answer, and wrongly."""
+    with pytest.raises(DataError, match=rf"{name}: not a file that greenml exported: its bytes have changed since"):
+        serve.open_exported(spoilt(kind, name, flip))
+
+
+@pytest.mark.parametrize("kind", ["openvino", "onnx"])
+def test_an_export_from_before_files_were_hashed_is_opened(spoilt, kind):
+    folder = spoilt(kind, "model.json", lambda path: retell(path, lambda said: said.pop("sha256")))
+
+    assert serve.open_exported(folder)(noise(1)).shape == (1, 10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("openvino", "model.xml"), ("openvino", "model.bin"), ("onnx", "model.onnx")]
+)
 def test_what_the_runtime_refuses_is_told_in_one_line(spoilt, kind, name):
     """Files of the size that `model.json` tells, and spoilt all the same."""
     folder = spoilt(kind, name, told_right)
@@ -192,6 +224,62 @@ def test_a_backend_that_nobody_knows_is_refused(spoilt):
 
     with pytest.raises(DataError, match="nothing here runs `tarot`"):
         serve.open_exported(spoilt("openvino", "model.json", rename))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"classes": list("012345678")}, "it tells of classes: 9, and the model of 10"),
+        ({"classes": [*"0123456789", "more"]}, "it tells of classes: 11, and the model of 10"),
+        ({"classes": []}, r"its `classes` is none: \[\]"),
+        ({"classes": "0123456789"}, "its `classes` is none"),
+        ({"classes": list(range(10))}, "its `classes` is none"),
+        ({"image_size": "16"}, 'its `image_size` is none: "16"'),
+        ({"image_size": 0}, "its `image_size` is none: 0"),
+        ({"image_size": True}, "its `image_size` is none: true"),
+        ({"image_size": 64}, "it tells of images of 3 x 64 x 64, and the model of 3 x 16 x 16"),
+        ({"in_chans": 1}, "its `mean` is none"),
+        ({"in_chans": 1, "mean": [0], "std": [1]}, "it tells of images of 1 x 16 x 16, and the model of 3 x 16 x 16"),
+        ({"in_chans": 2, "mean": [0, 0], "std": [1, 1]}, "its `in_chans` is none: 2"),
+        ({"in_chans": None}, "its `in_chans` is none: null"),
+        ({"mean": 127.5}, "its `mean` is none"),
+        ({"mean": ["0", "0", "0"]}, "its `mean` is none"),
+        ({"mean": [0, 0, float("nan")]}, "its `mean` is none"),
+        ({"std": [1, 1, 0]}, "its `std` is none"),
+        ({"precision": "fp8"}, 'its `precision` is none: "fp8"'),
+        ({"precision": []}, "its `precision` is none"),
+        ({"backend": []}, "nothing here runs"),
+        ({"files": ["model.xml"]}, "."),
+        ({"sha256": 1}, "."),
+    ],
+)
+@pytest.mark.parametrize("kind", ["openvino", "onnx"])
+def test_a_description_that_does_not_fit_its_model_is_refused(spoilt, kind, change, said):
+    folder = spoilt(kind, "model.json", lambda path: retell(path, lambda told: told.update(change)))
+
+    with pytest.raises(DataError, match=rf"model\.json: not a file that greenml exported: {said}") as caught:
+        serve.open_exported(folder)
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [({}, None), ({"image_size": 24}, "."), ({"classes": ["a"]}, "the model of 10")]
+)
+def test_a_model_that_leaves_sizes_open_is_asked(tmp_path, change, said):
+    """What the runtime says of other images is told in one line."""
+    layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 10))
+    converted = quantize.to_openvino(layers, SHAPE)
+    converted.reshape([-1, -1, -1, -1])
+    quantize.save(converted, tmp_path, DESCRIPTION | change, "fp32")
+    if not said:
+        assert serve.open_exported(tmp_path)(noise(2)).shape == (2, 10)
+        return
+
+    with pytest.raises(DataError, match=rf"model\.json: .*{said}") as caught:
+        serve.open_exported(tmp_path)
+
+    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_without_an_export_is_not_taken_for_one(tmp_path):

@@ -152,7 +152,8 @@ def compress(
     told = {key: part for key, part in parts.items() if part is not None}
     drafts = []
     for chain in chains:
-        own = {key: part for key, part in told.items() if key not in plans.unmeant(chain)}
+        unused = [*plans.unmeant(chain), *(["exports"] if every and plans.has_own_format(chain) else [])]
+        own = {key: part for key, part in told.items() if key not in unused}
         drafts += [make_plan(parent, given, chain, own | sparse) for sparse in sparsities(sparsity, chain)]
     if len(drafts) > 1:
         compressing.series(place, parent, drafts, json=json, per_day=predictions_per_day)
@@ -245,6 +246,9 @@ def sparsities(text: str | None, chain: tuple[str, ...]) -> list[dict[str, float
     if text is None or not set(chain) & set(plans.SPARSE):
         return [{}]
     try:
-        return [{"sparsity": float(word)} for word in text.split(",")]
+        shares = [float(word) for word in text.split(",")]
     except ValueError:
         raise UsageError(f"--sparsity {text}: no number", hint="as in 0.3, or 0.1,0.3,0.5 for a series") from None
+    if len(set(shares)) < len(shares):
+        raise UsageError(f"--sparsity {text}: one share twice", hint="name each once")
+    return [{"sparsity": share} for share in shares]

@@ -154,7 +154,7 @@ def series(store: Store, parent: Parent, plans: list[Plan], *, json: bool, per_d
         console.say(f"{number} of {len(plans)}: {plan.words}")
         own = ["--method", ",".join(plan.methods), "--json"]
         own += ["--sparsity", str(plan.sparsity)] if set(plan.methods) & set(SPARSE) else []
-        others = [f"--{key}" for key in unmeant(plan.methods)]
+        others = [f"--{key}" for key in unmeant(plan.methods)] + ["--export"] * (not plan.exports)
         arguments = [word for word in without(rest, (*OWN_FLAGS, *others)) if word not in SWITCHES]
         code, printed = watched([sys.executable, "-m", "greenml", name, *arguments, *own])
         run_ids += dict.fromkeys(row["run_id"] for row in codec.loads(printed or "[]"))

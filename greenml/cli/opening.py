@@ -43,7 +43,10 @@ def open_model(store: Store, run: Row, *, device: str = "cpu", num_threads: int 
         raise _lack(store, run, folder)
     predictor = open_any(folder, device=device, num_threads=num_threads)
     if run["status"] not in ("done", "stopped"):
-        console.say(f"run {run['run_id']} is {run['status']}: this is the best model of its epochs so far")
+        which = "the best model of its epochs so far"
+        if run["kind"] == "compress":  # it leaves its model when that is made, and is then measured
+            which = "the model that it made, which was not measured to the end"
+        console.say(f"run {run['run_id']} is {run['status']}: this is {which}")
     return predictor
 
 

@@ -13,7 +13,7 @@ import torch
 from greenml import environment, serve
 from greenml.compress.footprint import memory_bytes, num_bytes, open_any
 from greenml.compress.inference import Contender, answers, measure, served, some_images
-from greenml.compress.plan import FINE_TUNED, same_student
+from greenml.compress.plan import CALIBRATED, FINE_TUNED, same_student
 from greenml.compress.steps import STEPS
 from greenml.compress.work import Candidate, Halted, Work
 from greenml.errors import DataError, GreenMLError
@@ -117,6 +117,9 @@ def _prepare(
             f"{data.facts['dataset']} is not what run {row['run_id']} was trained on: it has changed since",
             hint="bring the old data back, or train on the new data first",
         )
+    if set(plan.methods) & set(CALIBRATED) and plan.calibration > len(data.train):
+        yield Notice(text=f"calibrating with {len(data.train):,} images, not {plan.calibration:,}: there are no more")
+        plan = dataclasses.replace(plan, calibration=len(data.train))
     if set(plan.methods) & set(FINE_TUNED):
         batch, _ = next(evaluation_batches(data.train, precision.PROBE_BATCH))
         choice = precision.choose(plan.base.precision, device, model.to(device), batch)
@@ -132,7 +135,7 @@ def _prepare(
         parent=Candidate(
             model=model.to(device),
             architecture=said["architecture"],
-            model_args={key: value for key, value in said["model_args"].items() if key != "pretrained"},
+            model_args=artifact.without_sources(said["model_args"]),
             stem=row["stem"],
             num_parameters=models.num_parameters(model),
             flops_per_sample=flops_per_sample(model, data.in_chans, data.image_size),
@@ -194,12 +197,13 @@ def _description(work: Work, candidate: Candidate) -> dict[str, Any]:
 def _leave(work: Work, candidate: Candidate) -> Generator[Record, None, None]:
     """The model as files of the run."""
     said = _description(work, candidate)
-    with work.meter.window("export"):
-        if candidate.converted is not None:
+    if candidate.converted is not None:
+        with work.meter.window("export"):
             from greenml.compress import quantize
 
             quantize.save(candidate.converted, work.folder, said, candidate.precision)
-        elif work.plan.methods or not set(work.plan.exports) & SERVED:
+    elif work.plan.methods or not set(work.plan.exports) & SERVED:
+        with work.meter.window("export"):
             artifact.verified_save(work.folder / "model.pt", candidate.model, said)
     if not work.plan.methods:  # then the export is what is measured; else it comes last
         yield from _export(work, candidate)

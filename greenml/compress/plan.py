@@ -174,10 +174,9 @@ class Plan:
             if kind not in EXPORTS:
                 hint = nearest(kind, EXPORTS, otherwise=f"there are {', '.join(EXPORTS)}")
                 raise UsageError(f"--export {kind}: no such format", hint=hint)
-        last = self.methods[-1] if self.methods else ""
-        if self.exports and last in ENDS:
+        if self.exports and has_own_format(self.methods):
             raise UsageError(
-                f"a model in {last} has its own format, and cannot be exported to {self.exports[0]}",
+                f"a model in {self.methods[-1]} has its own format, and cannot be exported to {self.exports[0]}",
                 hint="`--method int8` leaves an OpenVINO model; --export goes with prune, distill, or alone",
             )
 
@@ -196,6 +195,11 @@ def few_images(num: int) -> UsageError:
         f"{num} images are too few to calibrate with: ranges need at least {MIN_CALIBRATION}",
         hint="more training images, or --method bf16, which needs none",
     )
+
+
+def has_own_format(chain: Sequence[str]) -> bool:
+    """Whether what these methods leave cannot be exported."""
+    return bool(chain) and chain[-1] in ENDS
 
 
 def unmeant(chain: Sequence[str]) -> list[str]:
@@ -239,11 +243,14 @@ def refuse_chain(methods: Sequence[str]) -> None:
         raise UsageError(
             f"--method {chain}: distill begins with a fresh student", hint=f"put it first: distill,{methods[0]}"
         )
-    if "prune-unstructured" in methods[:-1] and methods[-1] in ("prune", "qat"):
-        raise UsageError(
-            f"--method {chain}: {methods[-1]} trains on, and fills the zeros of prune-unstructured again",
-            hint="int8 keeps them: --method prune-unstructured,int8",
-        )
+    for method in methods[methods.index("prune-unstructured") :] if "prune-unstructured" in methods else ():
+        if method in ("prune", "qat"):
+            raise UsageError(
+                f"--method {chain}: {method} trains on, and fills the zeros of prune-unstructured again",
+                hint="put it first: --method prune,prune-unstructured"
+                if method == "prune"
+                else "int8 keeps them: --method prune-unstructured,int8",
+            )
     for earlier, later in pairwise(methods):
         if earlier in ENDS:
             raise UsageError(

@@ -152,6 +152,8 @@ def _calibration(work: Work) -> Iterator[NDArray[np.float32]]:
     """Training images, evenly spread, as the model gets them: [B, C, S, S]."""
     index = work.data.train.index
     wanted = min(work.plan.calibration, len(index))
-    some = dataclasses.replace(work.data.train, index=index[:: len(index) // wanted][:wanted])
+    # Splits keep the order of the data, which may be that of the classes: no part of it may be left out.
+    spread = torch.arange(wanted, device=index.device) * len(index) // wanted
+    some = dataclasses.replace(work.data.train, index=index[spread])
     for images, _ in evaluation_batches(some, CALIBRATION_BATCH):
         yield images.cpu().numpy()
