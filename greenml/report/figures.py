@@ -420,8 +420,8 @@ def _lifecycle(content: Content) -> Figure:
         "predictions. The training was spent either way and is in no line; where it is in reach it is drawn across. "
         "Both axes are logarithmic: a line that begins level and bends upwards has paid for its compression where it "
         "goes below the line of its parent, and what it saves from there on is the distance between them. The "
-        "parent's line is the mean of the sessions in which it was measured, each point stands where the model and "
-        "its parent cross in their own session; bars and bands are 95 % intervals, broken lines never pay. "
+        "parent's line is the median of the sessions in which it was measured, and the others are brought to it in "
+        "the proportion that was measured side by side; bars and bands are 95 % intervals, broken lines never pay. "
         f"{_of_models(content)}",
         without="Of no model both what compression took and what a prediction takes are known.",
     )
