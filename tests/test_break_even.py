@@ -21,6 +21,7 @@ from conftest import (
     records,
 )
 
+from greenml import levels
 from greenml.records import Source, from_json, to_json
 from greenml.store import Store
 
@@ -436,3 +437,13 @@ def test_a_model_that_was_measured_again_is_told_by_whoever_ended_later(db: Stor
     other.write([make_end(CHILD, ended_at=STARTED_AT.replace(year=2027))])
     db.merge(other)
     assert db.rows("select num_bytes from served_rows") == [{"num_bytes": 2}]
+
+
+def test_how_far_sessions_lie_apart_is_told_of_one_parent_alone() -> None:
+    def row(parent: str, level: float | None, method: str | None = "int8") -> dict[str, Any]:
+        return {"parent": parent, "level": level, "method": method}
+
+    assert levels.apart([]) is None
+    assert levels.apart([row("a", 1.0), row("b", 9.0), row("a", None), row("a", 5.0, None)]) is None
+    assert levels.apart([row("a", 1.0), row("a", 1.25)]) is None
+    assert levels.apart([row("a", 0.5), row("a", 1.0), row("b", 1.0)]) == 2.0

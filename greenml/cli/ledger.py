@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from greenml import console
+from greenml import console, levels
 from greenml.console import UNKNOWN, Column, figure, percentage
 from greenml.records import SIGNS
 from greenml.units import JOULES_PER_KWH, format_alike, format_bytes, format_duration, format_energy
@@ -74,8 +74,6 @@ CHILDREN = """
 """
 """The compressed models of these parents, and these themselves, in their largest batches and against their parents;
 sessions are brought to one level, the median of what the parent took in them."""
-MUCH = 1.25
-"""Sessions that differ by more are said to."""
 
 
 def of_runs(db: Store, run_ids: Sequence[str]) -> dict[str, dict[str, list[Row]]]:
@@ -329,12 +327,8 @@ def explain_children(rows: Sequence[Row]) -> None:
 
 def levels_in_words(rows: Sequence[Row]) -> str | None:
     """That sessions of one parent differ much, and what is done about it; None where they do not."""
-    levels: dict[str, list[float]] = {}
-    for row in rows:
-        if row["level"] and row["method"]:
-            levels.setdefault(row["parent"], []).append(row["level"])
-    most = max((max(each) / min(each) for each in levels.values()), default=1.0)
-    if most <= MUCH:
+    most = levels.apart(rows)
+    if most is None:
         return None
     return (
         f"a parent took up to {figure(most, 2)} times as much in one session as in another: joules are brought to the "

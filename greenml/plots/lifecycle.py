@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from greenml import levels
 from greenml.plots.sheet import PLAIN, Shown, energy_unit, finite, inline, num_digits, scaled
 from greenml.plots.theme import (
     GREEN,
@@ -80,8 +81,6 @@ HOW = {
 }
 INHERITED, REST = "the parent's training", "the rest of compression"
 BAR_PX = 24
-MUCH = 1.25
-"""Sessions that differ by more are said to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -454,8 +453,7 @@ def _told(family: Family) -> list[str]:
         f"Against the parent in {before}; {HOW[_worst(family)]}.",
         "Points: where a model has taken as much as its parent would have, its compression included.",
     ]
-    levels = [row["level"] for row in family.rows]
-    if max(levels) > MUCH * min(levels):
+    if levels.apart(family.rows):
         told.append("The parent's energy differed from session to session: all are brought to its median.")
     never = [label for row, label in zip(family.rows, family.labels, strict=True) if row["verdict"] == "never"]
     unknown = [label for row, label in zip(family.rows, family.labels, strict=True) if not _is_known(row)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from greenml import levels
 from greenml.console import UNKNOWN, clean, counted, figure, percentage
 from greenml.report.tables import (
     ENERGY_KWH,
@@ -102,6 +103,7 @@ def served(content: Content) -> Table | None:
         "memory: what a fresh process grew by, up to its first answer; ± standard deviation over n repeats",
         f"measured on {'; '.join(threads)}; the parent in each runtime as in the newest session with it",
     ]
+    notes += sessions(content)
     drawn = draw("served", "inference", "Parent and compressed models", columns, rows, notes=notes)
     # A row is about the model that answered, not about the run that measured it.
     lines = [
@@ -141,9 +143,21 @@ def paid(content: Content) -> Table | None:
     notes = [
         "before, after, saved: J per 1,000 predictions, means over pairs of repeats that lie beside each other in "
         "time; from .. to: the 95 % interval; pays after: predictions until they have saved what compression took; "
-        "all in: training, compressing and a million predictions"
+        "all in: training, compressing and a million predictions",
+        *sessions(content),
     ]
     return draw("paid", "break_even", "What compression saves, and when it has paid", columns, rows, notes=notes)
+
+
+def sessions(content: Content) -> list[str]:
+    """That figures of different sessions are not to be held against each other, where those differ much."""
+    most = levels.apart(content.compressed)
+    if most is None:
+        return []
+    return [
+        f"each model as its own session measured it: a parent took up to {figure(most, 2)} times as much in one "
+        "session as in another. The chart brings them to one level, and so does `greenml board --lifecycle`"
+    ]
 
 
 def points(head: str, field: str) -> Column:
