@@ -15,9 +15,10 @@ MUCH = 1.25
 def apart(rows: Iterable[Mapping[str, Any]]) -> float | None:
     """How many times as much a parent took in one session as in another, by the `level` of rows of `break_even`; None
     where that is little."""
-    levels: defaultdict[str, list[float]] = defaultdict(list)
+    levels: defaultdict[tuple[Any, ...], list[float]] = defaultdict(list)
     for row in rows:
         if row["level"] and row["method"]:
-            levels[row["parent"]].append(row["level"])
+            # The view `lifecycle` holds all of its rows against the parent as it is served.
+            levels[row["parent"], row.get("baseline", "before"), row["batch_size"]].append(row["level"])
     most = max((max(each) / min(each) for each in levels.values()), default=1.0)
     return most if most > MUCH else None

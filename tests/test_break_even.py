@@ -440,10 +440,11 @@ def test_a_model_that_was_measured_again_is_told_by_whoever_ended_later(db: Stor
 
 
 def test_how_far_sessions_lie_apart_is_told_of_one_parent_alone() -> None:
-    def row(parent: str, level: float | None, method: str | None = "int8") -> dict[str, Any]:
-        return {"parent": parent, "level": level, "method": method}
+    def row(parent: str, level: float | None, method: str | None = "int8", batch_size: int = 256) -> dict[str, Any]:
+        return {"parent": parent, "level": level, "method": method, "batch_size": batch_size}
 
     assert levels.apart([]) is None
     assert levels.apart([row("a", 1.0), row("b", 9.0), row("a", None), row("a", 5.0, None)]) is None
     assert levels.apart([row("a", 1.0), row("a", 1.25)]) is None
+    assert levels.apart([row("a", 1.0), row("a", 9.0, batch_size=1)]) is None
     assert levels.apart([row("a", 0.5), row("a", 1.0), row("b", 1.0)]) == 2.0
