@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import make_end, make_phase, make_run
 
 import greenml as library
 from greenml import config as configs
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from greenml.grid.live import Site
     from greenml.store import Store
 
+A = "aaaa00000000"
 HOUR = timedelta(hours=1)
 DIGITS = ("train", "cnn", "--dataset", "digits", "--device", "cpu", "--region", "IN", "-q")
 
@@ -135,6 +137,17 @@ def test_what_a_resumed_run_has_spent_counts_at_its_hours(db: Store, greenml: Gr
         resuming.take_up(db, run_id, {"epochs": 5, "carbon_budget": f"{0.99 * grams:.9f}g"})
     job = resuming.take_up(db, run_id, {"epochs": 5, "carbon_budget": f"{1.01 * grams:.9f}g"})
     assert job.past_g_per_kwh == 250.0
+
+
+def test_what_a_resumed_run_has_waited_is_no_time_that_it_has_spent(db: Store) -> None:
+    """40 s of work and 10 s of waiting: a time budget of 41 s goes on with it, one of 40 s does not."""
+    phases = [make_phase(A, seq, name="wait" if seq == 2 else "train") for seq in range(5)]
+    db.write([make_run(A, epochs_asked=9, config={"model": "cnn", "epochs": 9}), *phases])
+    assert resuming.take_up(db, A, {}).past.duration_s == 40
+    db.write([make_end(A, status="done", stop_reason="time-budget")])
+    assert resuming.take_up(db, A, {"time_budget": "41s"}).past.duration_s == 40
+    with pytest.raises(UsageError, match="ended by time-budget"):
+        resuming.take_up(db, A, {"time_budget": "40s"})
 
 
 def test_what_is_tracked_counts_by_the_trace_too(replayed: Store, flat: str) -> None:

@@ -32,13 +32,6 @@ LIVES = """
 """The next life; one that was killed before its first phase counts."""
 
 
-WAITED = """
-    select coalesce(sum(epoch_us(ended_at) - epoch_us(started_at)), 0) / 1e6 as waited_s
-    from phases
-    where run_id = ? and name = 'wait'
-"""
-
-
 def refuse(given: Mapping[str, Any], others: Sequence[str]) -> None:
     """Raise UsageError where more is given than rules that stop a run or hold it up: the weights so far came about
     otherwise."""
@@ -85,14 +78,13 @@ def _past(store: Store, run: Mapping[str, Any], epochs: frozenset[int]) -> Past:
     of_run = [run["run_id"]]
     [lives] = store.rows(LIVES, of_run)
     [totals] = store.rows("from run_totals where run_id = ?", of_run)
-    [waits] = store.rows(WAITED, of_run)
     return Past(
         segment=lives["next"],
         data_hash=run["data_hash"],
         split_hash=run["split_hash"],
         versions=run["versions"],
         epochs=epochs,
-        duration_s=totals["duration_s"] - waits["waited_s"],
+        duration_s=totals["duration_s"],
         known_j=totals["known_j"],
         cpu_j=totals["cpu_j"],
         gpu_j=totals["gpu_j"],

@@ -80,8 +80,7 @@ spans as (
     select
         run_key as member_key,
         (epoch_us(max(ended_at)) - epoch_us(min(started_at))) / 1e6 as wall_s,
-        sum(epoch_us(ended_at) - epoch_us(started_at)) / 1e6 as metered_s,
-        coalesce(sum(epoch_us(ended_at) - epoch_us(started_at)) filter (name = 'wait'), 0) / 1e6 as waited_s
+        sum(epoch_us(ended_at) - epoch_us(started_at)) / 1e6 as metered_s
     from phase_rows
     where run_key in (select member_key from members)
     group by run_key
@@ -106,7 +105,7 @@ measured as (
                     'number': if(run_figures.metric = 'accuracy', null, run_figures.value)
                 },
                 {'place': 9, 'figure': 'wall_s', 'needs': '', 'number': spans.wall_s},
-                {'place': 10, 'figure': 'waited_s', 'needs': '', 'number': spans.waited_s},
+                {'place': 10, 'figure': 'waited_s', 'needs': '', 'number': run_figures.waited_s},
                 -- Between two lives of a run: phases tile each of them.
                 {
                     'place': 11,
