@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import subprocess
 import sys
 from itertools import pairwise
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 
 import greenml
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, not ours
+
+
+@pytest.fixture(autouse=True)
+def _later_crashes_still_have_a_traceback(request):
+    """Lightning puts all signals back as Python knew them, and Python does not know of pytest's handler of SIGSEGV."""
+    yield
+    faulthandler.disable()
+    faulthandler.enable(file=request.config.stash[fault_handler_stderr_fd_key])
 
 
 def only_run(store):
