@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 import math
 from collections import Counter
@@ -45,7 +46,13 @@ OFFSETS = "write times with their offset from UTC, as in 2026-03-01T12:00+01:00 
 
 def read(file: Path, *, zone: str | None = None) -> Series:
     """The steps of a trace file; `zone` is the place where the file names none. Raises UsageError, with the line."""
-    rows = list(_rows(file, _text(file)))
+    series = _series(file, _text(file))
+    return dataclasses.replace(series, zone=series.zone or zone)
+
+
+@functools.lru_cache(maxsize=4)  # one command asks for its trace several times, and a year of hours takes long to parse
+def _series(file: Path, text: str) -> Series:
+    rows = list(_rows(file, text))
     if not rows:
         raise UsageError(f"{file}: there is no step in it", hint=LAYOUT)
     _check_one(file, "kind", [(row.line, row.kind) for row in rows])
@@ -53,7 +60,7 @@ def read(file: Path, *, zone: str | None = None) -> Series:
     steps = tuple(_steps(file, rows))
     if not steps:
         raise UsageError(f"{file}: every g_per_kwh is empty", hint="at least one step has to be known")
-    return Series(steps=steps, provider="trace", source=file.name, zone=rows[0].zone or zone, kind=rows[0].kind)
+    return Series(steps=steps, provider="trace", source=file.name, zone=rows[0].zone, kind=rows[0].kind)
 
 
 def averages(file: Path, at: datetime, *, shift: bool) -> Series:
