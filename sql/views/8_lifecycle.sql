@@ -10,6 +10,21 @@ with ledger as (
     where baseline = 'before' and batch_size = coalesce(size, batch_size)
     qualify batch_size = max(batch_size) over (partition by run_key)
 ),
+levelled as (
+    select
+        inference.* replace (
+            inference.energy_j_per_1000 * break_even.level as energy_j_per_1000,
+            inference.std_energy_j_per_1000 * break_even.level as std_energy_j_per_1000,
+            inference.energy_low_j_per_1000 * break_even.level as energy_low_j_per_1000,
+            inference.energy_high_j_per_1000 * break_even.level as energy_high_j_per_1000,
+            inference.co2_g_per_1000 * break_even.level as co2_g_per_1000,
+            inference.co2_low_g_per_1000 * break_even.level as co2_low_g_per_1000,
+            inference.co2_high_g_per_1000 * break_even.level as co2_high_g_per_1000
+        )
+    from inference
+    join break_even using (run_key, batch_size)
+    where break_even.baseline = 'before'
+),
 compressed as (
     select
         ledger.* exclude (run_key, baseline) replace (
@@ -26,44 +41,23 @@ compressed as (
         measured.* exclude (
             run_id, name, role, model_run, num_bytes, test_accuracy, accuracy_difference, accuracy_low, accuracy_high,
             batch_size, num_repeats, source, reason, run_key
-        ) replace (
-            measured.energy_j_per_1000 * ledger.level as energy_j_per_1000,
-            measured.std_energy_j_per_1000 * ledger.level as std_energy_j_per_1000,
-            measured.energy_low_j_per_1000 * ledger.level as energy_low_j_per_1000,
-            measured.energy_high_j_per_1000 * ledger.level as energy_high_j_per_1000,
-            measured.co2_g_per_1000 * ledger.level as co2_g_per_1000,
-            measured.co2_low_g_per_1000 * ledger.level as co2_low_g_per_1000,
-            measured.co2_high_g_per_1000 * ledger.level as co2_high_g_per_1000
         ),
         measured.source as measured_source
     from ledger
-    join inference as measured
+    join levelled as measured
         on measured.run_key = ledger.run_key and measured.name = 'after' and measured.batch_size = ledger.batch_size
 ),
 sessions as (
     select
-        inference.* replace (
-            inference.energy_j_per_1000 * break_even.level as energy_j_per_1000,
-            inference.std_energy_j_per_1000 * break_even.level as std_energy_j_per_1000,
-            inference.energy_low_j_per_1000 * break_even.level as energy_low_j_per_1000,
-            inference.energy_high_j_per_1000 * break_even.level as energy_high_j_per_1000,
-            inference.co2_g_per_1000 * break_even.level as co2_g_per_1000,
-            inference.co2_low_g_per_1000 * break_even.level as co2_low_g_per_1000,
-            inference.co2_high_g_per_1000 * break_even.level as co2_high_g_per_1000
-        ),
+        levelled.*,
         runs.started_at as measured_at
-    from inference
+    from levelled
     join runs using (run_key)
-    join break_even
-        on break_even.run_key = inference.run_key
-        and break_even.baseline = 'before'
-        and break_even.batch_size = inference.batch_size
-    where inference.role = 'before' and inference.batch_size = coalesce(size, inference.batch_size)
-        and inference.model_run not in (select run_id from compressed)
+    where levelled.role = 'before' and levelled.batch_size = coalesce(size, levelled.batch_size)
+        and levelled.model_run not in (select run_id from compressed)
     qualify row_number() over (
-        partition by inference.model_run
-        order by
-            inference.reason is not null, runs.started_at desc, inference.run_key desc, inference.batch_size desc
+        partition by levelled.model_run
+        order by levelled.reason is not null, runs.started_at desc, levelled.run_key desc, levelled.batch_size desc
     ) = 1
 ),
 originals as (
