@@ -101,8 +101,10 @@ def keys(given: Mapping[str, Any]) -> dict[str, Any] | None:
 def settled(config: Config, now: datetime) -> Config:
     """With the deadline as a moment, which stays where it is however often the run is taken up, and the policy's file
     by its whole path. Raises UsageError."""
+    from greenml.grid import policy as policies
+
     config = located(config)
-    schedule, policy = config.schedule, policing.policy_of(config.schedule.policy)
+    schedule, policy = config.schedule, policies.chosen(config.schedule.policy)
     if not schedule.is_on:
         _refuse_idle(schedule, has_policy=policy is not None)
         return config
@@ -223,7 +225,9 @@ def make_planner(
 ) -> Planner | None:
     """What holds up whatever `config` describes; None where nothing does. `wants_j` says what it is still going to use,
     `remembers` is as in `open_feed`, `how` as in `Planner`. Raises UsageError and DataError."""
-    schedule, policy = config.schedule, policing.policy_of(config.schedule.policy)
+    from greenml.grid import policy as policies
+
+    schedule, policy = config.schedule, policies.chosen(config.schedule.policy)
     if not schedule.is_on and policy is None:
         return None
     from greenml.cli.feeds import Asked, open_feed
