@@ -10,6 +10,7 @@ import typer
 
 from greenml import console, units
 from greenml.cli.options import flag
+from greenml.config import MOST_G
 from greenml.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ TraceShiftOption = Annotated[
 NOT_SERVICES = ("store", "learned", "day-curve", "annual", "trace", "fixed")
 """Sources that reach for no network."""
 DAY = timedelta(days=1)
-MOST_G = 10_000
-"""An intensity that is given is no higher: the bound of `greenml.config`, as a test holds it to."""
 WORLDWIDE = "electricitymaps"
 """The one service that knows averages of most places."""
 
@@ -106,13 +105,14 @@ def inquire(asked: Asked, store: Path | None, now: datetime) -> Inquiry:
 
 def check(asked: Asked) -> None:
     """Raises UsageError for what does not go together."""
+    from greenml.grid.trace import refuse_lone_shift
+
     named = {"--intensity": asked.intensity, "--trace": asked.trace, "--provider": asked.provider}
     given = [name for name, value in named.items() if value is not None]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)}: two answers to one question", hint=f"give {given[0]} alone")
     check_intensity(asked.intensity)
-    if asked.trace_shift and asked.trace is None:
-        raise UsageError("--trace-shift without --trace", hint="name the trace that is to be replayed")
+    refuse_lone_shift(asked.trace, shift=asked.trace_shift)
 
 
 def check_intensity(g_per_kwh: float | None) -> None:
