@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -171,17 +171,12 @@ def moment_of(flag: str, text: str, now: datetime) -> datetime:
         raise UsageError(f"{flag}: {error}", hint=moments.EXAMPLES) from None
 
 
-def clock(moment: datetime) -> datetime:
-    """UTC -> as the clock on the wall shows it."""
-    return moment.replace(tzinfo=UTC).astimezone()
-
-
 def span(start: datetime, end: datetime, now: datetime) -> str:
     """ "tomorrow 02:00 to 06:00"."""
-    from greenml.grid.moments import shown
+    from greenml.grid.moments import shown, wall_time
 
-    same_day = clock(start).date() == clock(end).date()
-    return f"{shown(start, now)} to {f'{clock(end):%H:%M}' if same_day else shown(end, now)}"
+    same_day = wall_time(start).date() == wall_time(end).date()
+    return f"{shown(start, now)} to {f'{wall_time(end):%H:%M}' if same_day else shown(end, now)}"
 
 
 def per_cent(share: float) -> str:

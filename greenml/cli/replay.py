@@ -169,7 +169,10 @@ def _by_the_hour(db: Store, recorded: _Recorded, file: Path | None, at: str | No
 
 def _moved(start: datetime, at: str | None) -> timedelta:
     """From when a run began to the time of day `at`, on that day, by the clock of this machine."""
-    from datetime import UTC, datetime, time, timedelta
+    from datetime import datetime, time, timedelta
+
+    from greenml.grid.moments import wall_time
+    from greenml.grid.series import utc
 
     if at is None:
         return timedelta(0)
@@ -177,9 +180,8 @@ def _moved(start: datetime, at: str | None) -> timedelta:
         asked = datetime.strptime(at.strip(), "%H:%M").time()
     except ValueError:
         raise UsageError(f"--at {at}: no time of day", hint="as in 02:00") from None
-    here = start.replace(tzinfo=UTC).astimezone()
-    there = datetime.combine(here.date(), time(asked.hour, asked.minute)).astimezone()
-    return there.astimezone(UTC).replace(tzinfo=None) - start
+    there = datetime.combine(wall_time(start).date(), time(asked.hour, asked.minute)).astimezone()
+    return utc(there) - start
 
 
 def _history(db: Store, recorded: _Recorded, start: datetime, end: datetime) -> Series:
