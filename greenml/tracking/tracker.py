@@ -125,9 +125,8 @@ class Tracker:
             if self.subject.require_meter:
                 self._meter.require()
             self._run = self._describe(git_commit, git_dirty)
-            self._store(
-                [self._run, *self._decisions]
-            )  # without it no other row has a place: what is wrong with it is raised
+            # Without it no other row has a place: what is wrong with it is raised.
+            self._store([self._run, *self._decisions])
             self._held = self._held.pop_all()
         self._meter.turn_to(PROGRAM)
         self._cut_at = time.monotonic()
