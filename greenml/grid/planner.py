@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from greenml.grid import outlook, windows
 from greenml.grid import policy as policies
 from greenml.grid.moments import shown
-from greenml.grid.series import now as utc_now
-from greenml.records import Decision, Judgement
+from greenml.records import Decision, Judgement, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,8 +14,7 @@ from greenml import config as configs
 from greenml import environment
 from greenml.goals import goal_of, parse
 from greenml.grid import accounting
-from greenml.records import Artifact, Metric, Phase, Run, RunEnd, new_run_id
-from greenml.store import utc_now
+from greenml.records import Artifact, Metric, Phase, Run, RunEnd, new_run_id, utc_now
 from greenml.tracking import metrics, permission
 from greenml.tracking.books import Books, Draft
 from greenml.units import co2_g, format_duration, format_energy, format_mass
