@@ -21,6 +21,8 @@ Precision = Literal["fp32", "fp16", "bf16"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Augment = Literal["auto", "none", "crop", "crop-flip"]
 Scope = Literal["machine", "process"]
+MOST_G = 10_000
+"""g CO2e per kWh: an intensity that is given is no higher."""
 
 
 def bounded(default: Any = dataclasses.MISSING, **bounds: float) -> Any:
@@ -93,7 +95,7 @@ class Config:
     carbon_budget: str | None = None
 
     region: str | None = None
-    intensity: float | None = bounded(None, ge=0, le=10_000)
+    intensity: float | None = bounded(None, ge=0, le=MOST_G)
     trace: str | None = bounded(None, min_length=1)
     trace_shift: bool = False
     provider: str | None = bounded(None, min_length=1)

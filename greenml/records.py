@@ -6,7 +6,7 @@ import dataclasses
 import json
 import uuid
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, get_args
 
@@ -49,6 +49,11 @@ def total(*parts: float | None) -> float | None:
 def new_run_id() -> str:
     """12 hex digits, globally unique in practice (48 random bits)."""
     return uuid.uuid4().hex[:12]
+
+
+def utc_now() -> datetime:
+    """This moment: UTC, naive, as are all that are kept."""
+    return datetime.now(UTC).replace(tzinfo=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,7 @@ def co2_g(joules: float, intensity_g_per_kwh: float, pue: float = 1.0) -> float:
 
 def g_per_kwh_of_lbs_per_mwh(intensity_lbs_per_mwh: float) -> float:
     """Pounds per megawatt-hour -> grams per kilowatt-hour."""
-    return intensity_lbs_per_mwh * GRAMS_PER_LB / 1e3
+    return intensity_lbs_per_mwh * GRAMS_PER_LB / KWH_PER_MWH
 
 
 SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}

@@ -28,7 +28,7 @@ from test_store import of_schema_1
 
 from greenml import store as stores
 from greenml.errors import StoreError
-from greenml.records import Artifact
+from greenml.records import Artifact, utc_now
 from greenml.store import Store
 
 if TYPE_CHECKING:
@@ -411,7 +411,7 @@ def test_merging_is_a_union_whichever_way(
     tmp_path: Path, here: list[tuple[str, int, int]], there: list[tuple[str, int, int]]
 ) -> None:
     """Rows of the same lives, spread over two stores: both ways give the same, which has them all, once."""
-    folder = tmp_path / stores.utc_now().isoformat().replace(":", "")
+    folder = tmp_path / utc_now().isoformat().replace(":", "")
 
     def fill(path: Path, rows: list[tuple[str, int, int]]) -> Store:
         store = Store(path)

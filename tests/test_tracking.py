@@ -22,8 +22,8 @@ from conftest import GREENML, STARTED_AT, environment, make_phase, record
 import greenml
 from greenml import cli
 from greenml.errors import StoreError, UsageError
-from greenml.records import Epoch, Source
-from greenml.store import Store, utc_now
+from greenml.records import Epoch, Source, utc_now
+from greenml.store import Store
 from greenml.tracking import files, metrics, tracker
 from greenml.tracking.books import Books, Draft
 from greenml.tracking.files import JsonFile, JsonLines

@@ -14,7 +14,7 @@ from greenml import console
 from greenml.cli import train
 from greenml.cli.board import parse_target
 from greenml.errors import UsageError
-from greenml.records import Notice, Phase, Progress, Run, RunEnd, new_run_id
+from greenml.records import Notice, Phase, Progress, Run, RunEnd, new_run_id, utc_now
 from greenml.units import format_duration
 
 if TYPE_CHECKING:
@@ -138,7 +138,6 @@ def remembered(
     Raises UsageError where it would not be over yet.
     """
     from greenml.cli import forecasts
-    from greenml.store import utc_now
 
     run_id = new_run_id()
     now, took = utc_now(), timedelta(seconds=made.duration_s.value)
@@ -172,8 +171,6 @@ def remembered(
 
 def _past(local: datetime) -> datetime:
     """A moment of the past by the clock of this place, in UTC. Raises UsageError where it is still to come."""
-    from greenml.store import utc_now
-
     moment = local.astimezone(UTC).replace(tzinfo=None)
     if moment > utc_now():
         raise UsageError(

@@ -5,19 +5,20 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from greenml import config as configs
 from greenml import environment, forecast
 from greenml.console import counted
 from greenml.errors import StoreError
-from greenml.records import Epoch, Phase, Progress, Run, Source
+from greenml.records import Epoch, Phase, Progress, Run, Source, utc_now
 from greenml.store import resolve_path
 from greenml.units import ENERGY, JOULES_PER_KWH, MASS, co2_g, format_alike, format_duration, format_energy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from greenml.config import Config
     from greenml.forecast import Forecast, Span, Work
@@ -293,7 +294,7 @@ def is_stale(made: Forecast) -> bool:
 
 
 def days_old(moment: datetime) -> int:
-    return (datetime.now(UTC).replace(tzinfo=None) - moment).days
+    return (utc_now() - moment).days
 
 
 def grams(joules: Span | None, intensity: Intensity) -> Span | None:

@@ -101,27 +101,18 @@ def foresee(
     UsageError, and PolicyError where it may not begin."""
     from greenml.grid.planner import Need, SystemClock
 
-    clock = SystemClock()
-    config, duration = _settled(config, given, duration, clock)
-    planner = scheduling.make_planner(
-        config,
-        store,
-        intensity,
-        clock,
-        need=lambda: Need(remaining=duration),
-        remembers=False,
-        run_id="dry-run",
-        command=command,
-    )
-    if planner:
-        planner.holds()
-    return planner
+    config, duration = _settled(config, given, duration, SystemClock())
+    return scheduling.ask_once(config, store, intensity, Need(remaining=duration), command=command)
 
 
-def foreseen_in_words(planner: Planner, decisions: Sequence[Decision]) -> list[str]:
-    """Of a planner that was asked once: what it decided, and whether anything is waited for."""
+def say_foreseen(planner: Planner, decisions: Sequence[Decision], *, width: int) -> None:
+    """Of a planner that was asked once: which policy holds, what it decided, and whether anything is waited for. Labels
+    are so many columns wide."""
+    if planner.policy:
+        console.say(policing.in_words(planner.policy))
     words = [scheduling.in_words(decision) for decision in decisions]
-    return words if planner.hold else [*words, "starts at once"]
+    for text in words if planner.hold else [*words, "starts at once"]:
+        console.say(f"{'grid':<{width}}{text}")
 
 
 def _settled(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from greenml import console, units
 from greenml.cli.options import flag
+from greenml.config import MOST_G
 from greenml.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ TraceShiftOption = Annotated[
 NOT_SERVICES = ("store", "learned", "day-curve", "annual", "trace", "fixed")
 """Sources that reach for no network."""
 DAY = timedelta(days=1)
-MOST_G = 10_000
-"""An intensity that is given is no higher: the bound of `greenml.config`, as a test holds it to."""
 WORLDWIDE = "electricitymaps"
 """The one service that knows averages of most places."""
 
@@ -106,13 +105,14 @@ def inquire(asked: Asked, store: Path | None, now: datetime) -> Inquiry:
 
 def check(asked: Asked) -> None:
     """Raises UsageError for what does not go together."""
+    from greenml.grid.trace import refuse_lone_shift
+
     named = {"--intensity": asked.intensity, "--trace": asked.trace, "--provider": asked.provider}
     given = [name for name, value in named.items() if value is not None]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)}: two answers to one question", hint=f"give {given[0]} alone")
     check_intensity(asked.intensity)
-    if asked.trace_shift and asked.trace is None:
-        raise UsageError("--trace-shift without --trace", hint="name the trace that is to be replayed")
+    refuse_lone_shift(asked.trace, shift=asked.trace_shift)
 
 
 def check_intensity(g_per_kwh: float | None) -> None:
@@ -171,17 +171,12 @@ def moment_of(flag: str, text: str, now: datetime) -> datetime:
         raise UsageError(f"{flag}: {error}", hint=moments.EXAMPLES) from None
 
 
-def clock(moment: datetime) -> datetime:
-    """UTC -> as the clock on the wall shows it."""
-    return moment.replace(tzinfo=UTC).astimezone()
-
-
 def span(start: datetime, end: datetime, now: datetime) -> str:
     """ "tomorrow 02:00 to 06:00"."""
-    from greenml.grid.moments import shown
+    from greenml.grid.moments import shown, wall_time
 
-    same_day = clock(start).date() == clock(end).date()
-    return f"{shown(start, now)} to {f'{clock(end):%H:%M}' if same_day else shown(end, now)}"
+    same_day = wall_time(start).date() == wall_time(end).date()
+    return f"{shown(start, now)} to {f'{wall_time(end):%H:%M}' if same_day else shown(end, now)}"
 
 
 def per_cent(share: float) -> str:

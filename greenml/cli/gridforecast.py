@@ -99,6 +99,8 @@ def draw(outlook: Outlook, best: Window | None) -> None:
     """A line an hour or two: day, time, figure, how it is known, bar."""
     from rich.text import Text
 
+    from greenml.grid.moments import wall_time
+
     lines = list(_lines(outlook))
     known = [g_per_kwh for *_, g_per_kwh in lines if g_per_kwh is not None]
     top = max(known, default=0.0)
@@ -108,10 +110,11 @@ def draw(outlook: Outlook, best: Window | None) -> None:
     out.print(Text(f"{'g/kWh':>21}", style="dim"))
     day = ""
     for start, end, g_per_kwh in lines:
-        named = f"{gridasking.clock(start):%a %d}"
+        clock = wall_time(start)
+        named = f"{clock:%a %d}"
         is_best = best is not None and min(best.end, end) - max(best.start, start) > (end - start) / 2
         status = UNKNOWN if g_per_kwh is None else statuses[start]
-        text = Text(f"{named if named != day else '':6}  {gridasking.clock(start):%H:%M}  {figure(g_per_kwh):>6}  ")
+        text = Text(f"{named if named != day else '':6}  {clock:%H:%M}  {figure(g_per_kwh):>6}  ")
         text.append(f"{status:9} {MARK if is_best else ' '}", style="" if is_best else "dim")
         if g_per_kwh is not None:
             text.append(bar(g_per_kwh / top if top else 0.0, width), style="green" if is_best else "")
@@ -141,8 +144,10 @@ def say_the_rest(outlook: Outlook, best: Window | None, duration: str | None) ->
 
 def _lines(outlook: Outlook) -> Iterator[tuple[datetime, datetime, float | None]]:
     """By full hours of this machine's clock: where a part of one is unknown, all of it is."""
+    from greenml.grid.moments import wall_time
+
     num = 1 if outlook.end - outlook.start <= BY_THE_HOUR * HOUR else 2
-    local = gridasking.clock(outlook.start)
+    local = wall_time(outlook.start)
     start = outlook.start - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
     while start < outlook.end:
         end = start + num * HOUR

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import shlex
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -141,7 +141,9 @@ class When:
     @property
     def until(self) -> str:
         """The deadline by this machine's clock, as `train` takes it: a duration would count from when it is typed."""
-        return self.deadline.replace(tzinfo=UTC).astimezone().isoformat(timespec="minutes")
+        from greenml.grid.moments import wall_time
+
+        return wall_time(self.deadline).isoformat(timespec="minutes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,20 +17,12 @@ if TYPE_CHECKING:
     from greenml.records import Intensity
     from greenml.store import Store
 
-VARIABLE = "GREENML_POLICY"
-
 PolicyOption = Annotated[
     str | None,
-    flag("--policy", metavar="FILE", help="When, where and how much may be trained.", default=f"${VARIABLE}, or none"),
+    flag(
+        "--policy", metavar="FILE", help="When, where and how much may be trained.", default="$GREENML_POLICY, or none"
+    ),
 ]
-
-
-def policy_of(file: str | None) -> Policy | None:
-    """The policy of this file, or else that of the environment; None where neither names one. Raises UsageError."""
-    from greenml.grid import policy as policies
-
-    named = file or os.environ.get(VARIABLE)
-    return policies.read(Path(named)) if named else None
 
 
 def whole_path(file: str) -> str:
@@ -74,8 +65,7 @@ def facts_of(
     used: list[tuple[float | None, float | None]] = []
 
     def ask(now: datetime) -> Facts:
-        has_budget = policy and (policy.energy_per_week_j is not None or policy.co2_per_week_g is not None)
-        if policy and has_budget:
+        if policy and policy.has_budget:
             try:
                 used[:] = [used_since(store, week(policy, now)[0], environment.hardware()["cpu"])]
             except StoreError:

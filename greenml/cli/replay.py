@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from greenml import console
-from greenml.cli.gridasking import check_intensity
+from greenml.cli.gridasking import TraceShiftOption, check_intensity
 from greenml.cli.options import JsonOption, RunArgument, StoreOption
 from greenml.console import Column, figure, local
 from greenml.errors import UsageError
@@ -90,9 +90,7 @@ def replay(
         Path | None,
         typer.Option("--trace", metavar="FILE", help="By the hour, from a CSV start,g_per_kwh.", show_default=False),
     ] = None,
-    trace_shift: Annotated[
-        bool, typer.Option("--trace-shift", help="Replay the trace at any time, by the hour of its week.")
-    ] = False,
+    trace_shift: TraceShiftOption = False,
     intensity: Annotated[
         float | None, typer.Option("--intensity", min=0, metavar="G", help="At so many g/kWh.", show_default=False)
     ] = None,
@@ -103,14 +101,14 @@ def replay(
 
     Its recorded energy, phase by phase, times another intensity.
     """
+    from greenml.grid.trace import refuse_lone_shift
     from greenml.store import Store, resolve_path
 
     codes = [code.strip() for codes in region or [] for code in codes.split(",") if code.strip()]
     if not (codes or at or trace or intensity is not None):
         raise UsageError("nothing to replay it with", hint="--region SE,FR, --at 02:00, --trace FILE or --intensity 50")
     check_intensity(intensity)
-    if trace_shift and trace is None:
-        raise UsageError("--trace-shift without --trace", hint="name the trace that is to be replayed")
+    refuse_lone_shift(trace, shift=trace_shift)
     db = Store(resolve_path(store))
     recorded = _recorded(db, db.run_id(run))
     totals = recorded.run
@@ -171,7 +169,10 @@ def _by_the_hour(db: Store, recorded: _Recorded, file: Path | None, at: str | No
 
 def _moved(start: datetime, at: str | None) -> timedelta:
     """From when a run began to the time of day `at`, on that day, by the clock of this machine."""
-    from datetime import UTC, datetime, time, timedelta
+    from datetime import datetime, time, timedelta
+
+    from greenml.grid.moments import wall_time
+    from greenml.grid.series import utc
 
     if at is None:
         return timedelta(0)
@@ -179,9 +180,8 @@ def _moved(start: datetime, at: str | None) -> timedelta:
         asked = datetime.strptime(at.strip(), "%H:%M").time()
     except ValueError:
         raise UsageError(f"--at {at}: no time of day", hint="as in 02:00") from None
-    here = start.replace(tzinfo=UTC).astimezone()
-    there = datetime.combine(here.date(), time(asked.hour, asked.minute)).astimezone()
-    return there.astimezone(UTC).replace(tzinfo=None) - start
+    there = datetime.combine(wall_time(start).date(), time(asked.hour, asked.minute)).astimezone()
+    return utc(there) - start
 
 
 def _history(db: Store, recorded: _Recorded, start: datetime, end: datetime) -> Series:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, redirect_stdout
-from datetime import UTC, datetime
 from functools import cached_property
 from importlib.util import find_spec
 from io import StringIO
@@ -32,6 +31,7 @@ from greenml.cli.recommend import quantity
 from greenml.console import counted
 from greenml.errors import StoreError, UsageError
 from greenml.files import whole
+from greenml.records import utc_now
 from greenml.units import format_bytes, format_mass
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ class Matter:
         self.prefixes, self.filters, self.everything = prefixes, filters, everything
         self.limit = limit
         self.most_g = most_g
-        self.written_at = datetime.now(UTC).replace(tzinfo=None)
+        self.written_at = utc_now()
 
     @cached_property
     def run_ids(self) -> list[str]:

@@ -11,6 +11,7 @@ from greenml import console
 from greenml.cli.options import RunsArgument, StoreOption
 from greenml.console import counted, percentage
 from greenml.errors import UsageError
+from greenml.records import utc_now
 from greenml.units import format_bytes
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def rm(
 
     Their files stay until --purge. A sweep takes its trials along.
     """
-    from greenml.store import Store, resolve_path, utc_now
+    from greenml.store import Store, resolve_path
 
     db = Store(resolve_path(store))
     if not runs and not crashed:

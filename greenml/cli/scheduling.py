@@ -101,8 +101,10 @@ def keys(given: Mapping[str, Any]) -> dict[str, Any] | None:
 def settled(config: Config, now: datetime) -> Config:
     """With the deadline as a moment, which stays where it is however often the run is taken up, and the policy's file
     by its whole path. Raises UsageError."""
+    from greenml.grid import policy as policies
+
     config = located(config)
-    schedule, policy = config.schedule, policing.policy_of(config.schedule.policy)
+    schedule, policy = config.schedule, policies.chosen(config.schedule.policy)
     if not schedule.is_on:
         _refuse_idle(schedule, has_policy=policy is not None)
         return config
@@ -186,24 +188,24 @@ def planner_of(job: Job, store: Store, outlook: Outlook, numbers: Iterator[int])
 
 
 def foreseen(config: Config, store: Store, intensity: Intensity, made: Forecast | None) -> Planner | None:
-    """What would hold a training up that began now, asked once; None where nothing can. `made` is what it is expected
-    to take. Nothing is kept of what services answer. Raises PolicyError where it may not begin, UsageError and
-    DataError."""
-    from greenml.grid.planner import Need, SystemClock
+    """What would hold a training up that began now, as `ask_once` has it. `made` is what it is expected to take."""
+    from greenml.grid.planner import Need
 
     need = Need(
         remaining=timedelta(seconds=made.duration_s.high) if made else None, active_w=made.power_w if made else None
     )
     wants_j = made.energy_j.value if made and made.energy_j else None
+    return ask_once(config, store, intensity, need, wants_j=lambda: wants_j)
+
+
+def ask_once(config: Config, store: Store, intensity: Intensity, need: Need, **how: Any) -> Planner | None:
+    """What would hold up whatever began now and had this `need`; None where nothing can. Nothing is kept of what
+    services answer. `how` is as in `make_planner`. Raises PolicyError where it may not begin, UsageError and
+    DataError."""
+    from greenml.grid.planner import SystemClock
+
     planner = make_planner(
-        config,
-        store,
-        intensity,
-        SystemClock(),
-        need=lambda: need,
-        wants_j=lambda: wants_j,
-        remembers=False,
-        run_id="dry-run",
+        config, store, intensity, SystemClock(), need=lambda: need, remembers=False, run_id="dry-run", **how
     )
     if planner:
         planner.holds()
@@ -223,7 +225,9 @@ def make_planner(
 ) -> Planner | None:
     """What holds up whatever `config` describes; None where nothing does. `wants_j` says what it is still going to use,
     `remembers` is as in `open_feed`, `how` as in `Planner`. Raises UsageError and DataError."""
-    schedule, policy = config.schedule, policing.policy_of(config.schedule.policy)
+    from greenml.grid import policy as policies
+
+    schedule, policy = config.schedule, policies.chosen(config.schedule.policy)
     if not schedule.is_on and policy is None:
         return None
     from greenml.cli.feeds import Asked, open_feed

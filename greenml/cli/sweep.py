@@ -14,7 +14,6 @@ import typer
 
 from greenml import config as configs
 from greenml import console
-from greenml.cli import policing
 from greenml.cli.options import (
     DataDirOption,
     DeviceOption,
@@ -437,10 +436,7 @@ def _show(plan: Plan, workers: int | None, cluster: str | None, planner: Planner
     for label, text in said.items():
         console.say(f"{label:<10}{text}")
     if planner:
-        if planner.policy:
-            console.say(policing.in_words(planner.policy))
-        for text in gate.foreseen_in_words(planner, decisions):
-            console.say(f"{'grid':<10}{text}")
+        gate.say_foreseen(planner, decisions, width=10)
     print(yaml.safe_dump(_file(plan.space), sort_keys=False, allow_unicode=True), end="")
 
 

@@ -9,7 +9,7 @@ import typer
 
 from greenml import config as configs
 from greenml import console
-from greenml.cli import policing, scheduling
+from greenml.cli import scheduling
 from greenml.cli.options import (
     DataDirOption,
     DeviceOption,
@@ -285,8 +285,5 @@ def _show_plan(config: Config, intensity: Intensity, store: Store, *, json: bool
         for label, text in forecasts.in_words(made, *forecasts.priced(made, config, intensity, begins)):
             console.say(f"{label:<8}{text}")
     if planner:
-        if planner.policy:
-            console.say(policing.in_words(planner.policy))
-        for text in gate.foreseen_in_words(planner, decisions):
-            console.say(f"{'grid':<8}{text}")
+        gate.say_foreseen(planner, decisions, width=8)
     print(configs.dump(setup.config), end="")

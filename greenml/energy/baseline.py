@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from greenml.energy.meters import open_sensor
 from greenml.energy.sensor import COMPONENTS, SensorError
 from greenml.energy.settings import Settings
-from greenml.records import Source, total
+from greenml.records import Source, total, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     from greenml.energy.sensor import Reading
 
@@ -65,7 +65,7 @@ def measure(seconds: float, *, has_gpu: bool, begin: Callable[[], None] = lambda
 
     begin()
     psutil.cpu_percent()  # counts from its last call
-    before, began, measured_at = sensor.read(), time.monotonic(), datetime.now(UTC).replace(tzinfo=None)
+    before, began, measured_at = sensor.read(), time.monotonic(), utc_now()
     time.sleep(seconds)
     after, elapsed_s = sensor.read(), time.monotonic() - began
     busy_threads = psutil.cpu_percent() / 100 * (psutil.cpu_count() or 1)

@@ -15,7 +15,7 @@ from greenml.energy.idle import idle_watts
 from greenml.energy.ledger import Entry, Ledger
 from greenml.energy.presence import Presence
 from greenml.errors import MeterError
-from greenml.records import Phase, Source
+from greenml.records import Phase, Source, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -80,7 +80,7 @@ class Meter:
         self._presence = Presence(run_id, driver=driver)
         self._seen_at = 0.0
         self._is_over = False
-        self.started_at = self.ended_at = datetime.now(UTC).replace(tzinfo=None)
+        self.started_at = self.ended_at = utc_now()
         """UTC, naive: the first moment of the first phase, and the last of the latest that has ended."""
         self.first_seq = self.last_seq = 0
         """Of the phases of the window that closed last; `first_seq` is known as soon as it is open."""
@@ -243,7 +243,7 @@ class Meter:
             self.deaf = str(error)
         self._ledger.open("setup")
         since_s = self._clock() - self._ledger.began
-        self.started_at = datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=since_s)
+        self.started_at = utc_now() - timedelta(seconds=since_s)
 
     def _next(self) -> _Switch | None:
         """What the run asks for next; until then, readings."""

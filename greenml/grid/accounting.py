@@ -26,8 +26,7 @@ def intensity_of(config: Config) -> Intensity:
     given = [f"--{key}" for key in ("intensity", "trace", "provider") if getattr(config, key) is not None]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)}: both say what a kWh emits", hint="leave one of them out")
-    if config.trace_shift and config.trace is None:
-        raise UsageError("--trace-shift without --trace", hint="name the trace that is to be replayed")
+    trace.refuse_lone_shift(config.trace, shift=config.trace_shift)
     yearly = grid.resolve(config.region, pue=config.pue)
     if config.intensity is not None:
         return dataclasses.replace(

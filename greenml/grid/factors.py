@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from greenml.grid import iso
-from greenml.units import GRAMS_PER_LB, KWH_PER_MWH
+from greenml.units import g_per_kwh_of_lbs_per_mwh
 
 if TYPE_CHECKING:
     from greenml.grid.regions import Place
@@ -123,7 +123,7 @@ def _us_state(code: str) -> Factor | None:
         return None
     published = table["_source"]
     return Factor(
-        g_per_kwh=_rounded(table[name.lower()]["emissions"] * GRAMS_PER_LB / KWH_PER_MWH),  # lb/MWh
+        g_per_kwh=_rounded(g_per_kwh_of_lbs_per_mwh(table[name.lower()]["emissions"])),
         level="subdivision",
         region=f"{name}, {country_name('USA')}",
         year=published["year"],

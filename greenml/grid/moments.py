@@ -41,7 +41,7 @@ def _clock_time(text: str, clock: re.Match[str], now: datetime) -> datetime:
         at = time(int(hour), int(minute))
     except ValueError:
         raise ValueError(f"`{text}` is no time of the day") from None
-    here = now.replace(tzinfo=UTC).astimezone().date()
+    here = wall_time(now).date()
     if day:
         return _utc_of(here + timedelta(days=DAYS[day.lower()]), at)
     today = _utc_of(here, at)
@@ -57,9 +57,14 @@ def _of_this_machine(naive: datetime) -> datetime:
     return naive.astimezone()
 
 
+def wall_time(moment: datetime) -> datetime:
+    """Naive UTC -> as the clock on the wall shows it, with its offset."""
+    return moment.replace(tzinfo=UTC).astimezone()
+
+
 def shown(moment: datetime, now: datetime) -> str:
     """As this machine's clocks show it: "02:00", "tomorrow 02:00", "2026-11-25 02:00"."""
-    here = moment.replace(tzinfo=UTC).astimezone()
-    days = (here.date() - now.replace(tzinfo=UTC).astimezone().date()).days
+    here = wall_time(moment)
+    days = (here.date() - wall_time(now).date()).days
     day = {0: "", 1: "tomorrow "}.get(days, f"{here:%Y-%m-%d} ")
     return f"{day}{here:%H:%M}"

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from greenml.grid import outlook, windows
 from greenml.grid import policy as policies
 from greenml.grid.moments import shown
-from greenml.grid.series import now as utc_now
-from greenml.records import Decision, Judgement
+from greenml.records import Decision, Judgement, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,9 +36,7 @@ SLICE_S = 1.0
 """A wait looks up so often: for Ctrl-C, and for the meter's readings."""
 NOTHING_S = timedelta(0)
 FORETOLD = timedelta(days=2)
-"""So far ahead services are asked for what a policy allows, and ..."""
-AT_LAST = timedelta(days=8)
-"""... so far anybody: a week of hours, and the budgets of the next one."""
+"""So far ahead services are asked for what a policy allows; anybody else as far as `policy.FAR`."""
 
 
 class Clock(Protocol):
@@ -272,7 +269,7 @@ class Planner:
         facts = self._facts(now)
         verdict, outcome, at = policies.judge(policy, facts), "allowed", None
         if not verdict.allowed:
-            series, until = self._averages(now), now + AT_LAST
+            series, until = self._averages(now), now + policies.FAR
             at = policies.next_allowed(policy, now, series, until, facts)
             in_vain = policy.on_violation == "refuse" or policies.is_in_vain(policy, facts, series, until)
             is_first = self._looked_at == datetime.min
@@ -302,7 +299,7 @@ class Planner:
         is asked for more may tell nothing."""
         near = self._feed.averages(now, now + FORETOLD)
         self._tell_fallbacks(now)
-        far = self._feed.averages(now + FORETOLD, now + AT_LAST)
+        far = self._feed.averages(now + FORETOLD, now + policies.FAR)
         list(self._feed.fallbacks())  # that nobody foretells a week is not worth a word
         return near.filled(far) if near.steps else far
 

@@ -9,10 +9,12 @@ Who asks waits, pauses or refuses.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from greenml import config as configs
@@ -23,7 +25,6 @@ from greenml.records import Judgement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
     from zoneinfo import ZoneInfo
 
     from greenml.grid.series import Series, Status, Step
@@ -32,6 +33,10 @@ WhenUnknown = Literal["forbid", "allow"]
 OnViolation = Literal["wait", "refuse"]
 Judged = Literal["kept", "broken", "unknown"]
 
+VARIABLE = "GREENML_POLICY"
+"""Names the policy of an environment."""
+FAR = timedelta(days=8)
+"""How far ahead it is looked for when it would be allowed: a week of hours, and the budgets of the next one."""
 EXAMPLE = "configs/policy.yaml"
 DEFAULTS: dict[str, Any] = {
     "name": None,
@@ -108,6 +113,11 @@ class Policy:
 
         return ZoneInfo(self.time_zone) if self.time_zone else None
 
+    @property
+    def has_budget(self) -> bool:
+        """Whether it asks what was used since the week began."""
+        return self.energy_per_week_j is not None or self.co2_per_week_g is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
@@ -160,6 +170,12 @@ def read(file: Path) -> Policy:
     """A policy file; a bare name may be the one that ships. Raises UsageError."""
     values = configs.read_yaml(file, known=DEFAULTS, example=EXAMPLE, kind="policy")
     return validate(values, file=str(file), name=file.stem)
+
+
+def chosen(file: str | None = None) -> Policy | None:
+    """The policy of this file, or else that of the environment; None where neither names one. Raises UsageError."""
+    named = file or os.environ.get(VARIABLE)
+    return read(Path(named)) if named else None
 
 
 def validate(values: Mapping[str, Any], *, file: str, name: str) -> Policy:

@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
+from greenml.records import utc_now
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+now = utc_now
+"""This moment, naive UTC."""
 Kind = Literal["average", "marginal"]
 """What one more kWh is held to emit: as the mix of all plants (`average`), or as the plant that answers it."""
 Factors = Literal["lifecycle", "direct", "unknown"]
@@ -161,8 +165,3 @@ def utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no offset from UTC")
     return moment.astimezone(UTC).replace(tzinfo=None)
-
-
-def now() -> datetime:
-    """This moment, naive UTC."""
-    return datetime.now(UTC).replace(tzinfo=None)

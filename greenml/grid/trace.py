@@ -63,6 +63,12 @@ def _series(file: Path, text: str) -> Series:
     return Series(steps=steps, provider="trace", source=file.name, zone=rows[0].zone, kind=rows[0].kind)
 
 
+def refuse_lone_shift(file: Path | str | None, *, shift: bool) -> None:
+    """Raise UsageError where no trace is named that could be `shifted`."""
+    if shift and file is None:
+        raise UsageError("--trace-shift without --trace", hint="name the trace that is to be replayed")
+
+
 def averages(file: Path, at: datetime, *, shift: bool) -> Series:
     """The trace by which grams are reckoned, `shifted` to `at` (UTC, naive) where that was asked for.
 

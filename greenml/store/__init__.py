@@ -7,7 +7,7 @@ written in time goes to a spool beside the store, which the next writer, of what
 from greenml.store.health import Health, examine
 from greenml.store.merging import Merged
 from greenml.store.rows import intensity_of
-from greenml.store.schema import OlderSchemaError, utc_now
+from greenml.store.schema import OlderSchemaError
 from greenml.store.store import Store, resolve_path
 
-__all__ = ["Health", "Merged", "OlderSchemaError", "Store", "examine", "intensity_of", "resolve_path", "utc_now"]
+__all__ = ["Health", "Merged", "OlderSchemaError", "Store", "examine", "intensity_of", "resolve_path"]

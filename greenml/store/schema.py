@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import duckdb
 
 from greenml import __version__
 from greenml.errors import StoreError
+from greenml.records import utc_now
 from greenml.resources import shipped
 
 if TYPE_CHECKING:
@@ -74,7 +74,3 @@ def digest(texts: list[str]) -> str:
 
 def numbers(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", version)]
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from greenml import environment
@@ -18,23 +15,16 @@ if TYPE_CHECKING:
     from greenml.store import Store
     from greenml.tracking.subject import Subject
 
-VARIABLE = "GREENML_POLICY"
-"""As commands have it (greenml.cli.policing)."""
-FAR = timedelta(days=8)
-"""How far ahead it is looked for when it would be allowed: a week of hours, and the budget of the next one."""
-
 
 def ask(subject: Subject, store: Store, *, run_id: str, now: datetime) -> None:
     """Keep what the policy says of `now` (UTC, naive). Raises PolicyError where it does not allow it, also for one that
     would wait: a library that stood still for hours would be taken for hung. No service is asked: the intensity is the
     trace's or the factor. Raises UsageError for a policy that makes no sense, and StoreError."""
-    file = os.environ.get(VARIABLE)
-    if not file:
+    policy = policies.chosen()
+    if policy is None:
         return
-    policy = policies.read(Path(file))
-    has_budget = policy.energy_per_week_j is not None or policy.co2_per_week_g is not None
     used_j, used_g = None, None
-    if has_budget:
+    if policy.has_budget:
         used_j, used_g = used_since(store, policies.week(policy, now)[0], environment.hardware()["cpu"])
     series = accounting.series_of(subject.asked, now)
     step = series.at(now) if series else None
@@ -51,5 +41,5 @@ def ask(subject: Subject, store: Store, *, run_id: str, now: datetime) -> None:
     store.write(policies.judgements(verdict, run_id=run_id, command="track", decided_at=now, outcome=outcome))
     if not verdict.allowed:
         # Without a trace nobody knows of another hour than this.
-        at = policies.next_allowed(policy, now, series, now + FAR, facts)
+        at = policies.next_allowed(policy, now, series, now + policies.FAR, facts)
         raise policies.refusal(verdict, at)

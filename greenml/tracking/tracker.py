@@ -14,8 +14,7 @@ from greenml import config as configs
 from greenml import environment
 from greenml.goals import goal_of, parse
 from greenml.grid import accounting
-from greenml.records import Artifact, Metric, Phase, Run, RunEnd, new_run_id
-from greenml.store import utc_now
+from greenml.records import Artifact, Metric, Phase, Run, RunEnd, new_run_id, utc_now
 from greenml.tracking import metrics, permission
 from greenml.tracking.books import Books, Draft
 from greenml.units import co2_g, format_duration, format_energy, format_mass
@@ -125,9 +124,8 @@ class Tracker:
             if self.subject.require_meter:
                 self._meter.require()
             self._run = self._describe(git_commit, git_dirty)
-            self._store(
-                [self._run, *self._decisions]
-            )  # without it no other row has a place: what is wrong with it is raised
+            # Without it no other row has a place: what is wrong with it is raised.
+            self._store([self._run, *self._decisions])
             self._held = self._held.pop_all()
         self._meter.turn_to(PROGRAM)
         self._cut_at = time.monotonic()

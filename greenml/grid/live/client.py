@@ -246,6 +246,16 @@ def _retry_after_s(text: str | None, now: datetime) -> float | None:
     return max((moment - now).total_seconds(), 0.0)
 
 
+def with_header(name: str, value: str) -> Sign:
+    """Puts a token on a request, as a header."""
+
+    def sign(request: Any) -> Any:
+        request.headers[name] = value
+        return request
+
+    return sign
+
+
 def _plain(request: Any) -> Any:
     """As it is, with no token."""
     return request

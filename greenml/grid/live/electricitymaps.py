@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from greenml.grid.live.answers import Answer, OddAnswerError, facts, figure, listed, moment, ordered, step
+from greenml.grid.live.client import with_header
 from greenml.grid.live.provider import RefusedError, register_provider
 from greenml.grid.live.service import Service, ceiling, chunks, floor
 from greenml.grid.live.tokens import header_token, how_to_set
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
-    from greenml.grid.live.client import Sign
     from greenml.grid.live.provider import Site
     from greenml.grid.live.service import Refusals
     from greenml.grid.series import Factors, Kind, Status, Step
@@ -84,9 +84,8 @@ class ElectricityMaps(Service):
         return self._answer(f"/carbon-intensity/{what}", params, now, zone=zone, refusals=refusals)
 
     def _get(self, path: str, params: Mapping[str, str], now: datetime, refusals: Refusals) -> object:
-        return self._client.get(
-            path, params, now=now, refusals=refusals, sign=_sign(header_token(TOKEN, title=self.title))
-        )
+        sign = with_header("auth-token", header_token(TOKEN, title=self.title))
+        return self._client.get(path, params, now=now, refusals=refusals, sign=sign)
 
     def _zone(self, site: Site) -> str:
         """Never found by coordinates: where several zones share a region they are those of one of its towns."""
@@ -167,11 +166,3 @@ def _step(point: dict[str, Any], length: timedelta, *, foretold: bool) -> Step |
     # An answer that does not say is not taken for more than it may be.
     status: Status = "forecast" if foretold else "actual" if point.get("isEstimated") is False else "estimated"
     return step(moment(point.get("datetime"), "datetime"), length, g_per_kwh, status)
-
-
-def _sign(token: str) -> Sign:
-    def sign(request: Any) -> Any:
-        request.headers["auth-token"] = token
-        return request
-
-    return sign

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from greenml.grid.live.answers import Answer, OddAnswerError, facts, figure, listed, moment, ordered, step
-from greenml.grid.live.client import TOO_OLD
+from greenml.grid.live.client import TOO_OLD, with_header
 from greenml.grid.live.provider import RefusedError, UnavailableError, register_provider
 from greenml.grid.live.service import Service, ceiling, chunks, floor
 from greenml.grid.live.tokens import fits_header, how_to_set, token
@@ -167,8 +167,4 @@ def _period(value: object) -> timedelta:
 
 
 def _sign(bearer: str) -> Sign:
-    def sign(request: Any) -> Any:
-        request.headers["Authorization"] = f"Bearer {bearer}"
-        return request
-
-    return sign
+    return with_header("Authorization", f"Bearer {bearer}")
