@@ -139,7 +139,7 @@ def test_it_says_what_it_is(exported, kind, backend):
 @pytest.mark.parametrize("asked", ["bf16", "fp16"])
 def test_the_precision_is_the_one_that_this_cpu_computes_in(exported, asked):
     """A CPU without the format takes another: the name and the numbers tell the same."""
-    able = runtime.openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = runtime.core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     images = noise(8)
     exact = serve.open_exported(exported / "openvino")(images)
 
@@ -304,6 +304,25 @@ def test_answering_imports_neither_torch_nor_timm(exported, kind):
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert (told.stdout.strip(), told.stderr) == ("[]", "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the other systems have no stack for signals")
+@pytest.mark.parametrize("first", [0, 1])
+def test_ctrl_c_comes_through_when_models_have_been_opened_and_let_go(exported, first):
+    code = f"""
+import os, signal
+from pathlib import Path
+from greenml import serve
+models = [serve.open_exported(Path({str(exported)!r}) / kind) for kind in ("openvino", "int8")]
+del models[{first}]
+models.clear()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("told")
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stdout, told.stderr) == (0, "told\n", "")
 
 
 def test_nothing_is_reported_to_anyone(tmp_path):

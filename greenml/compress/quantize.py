@@ -50,7 +50,7 @@ def to_openvino(model: nn.Module, image_shape: tuple[int, int, int]) -> ov.Model
     images = torch.randn(3, *image_shape, generator=torch.Generator().manual_seed(0))
     with refusals("OpenVINO cannot run this model", hint=WAY_OUT), quietly():
         converted = openvino.convert_model(replica, example_input=images[:2], input=[-1, *image_shape])
-        answered = openvino.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(images.numpy())
+        answered = runtime.core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(images.numpy())
     # Roundings that fall to the other side make int8 models differ by more, so that nothing can be told of them here.
     if not any(isinstance(module, Rounding) for module in replica.modules()):
         with torch.inference_mode():
@@ -110,7 +110,7 @@ def save(ov_model: ov.Model, folder: Path, description: dict[str, Any], precisio
             partial.mkdir(parents=True)
             written = partial / path.name
             openvino.save_model(ov_model, written, compress_to_fp16=precision in DTYPES)
-            openvino.Core().read_model(written)  # a full disk goes unnoticed by save_model
+            runtime.core().read_model(written)  # a full disk goes unnoticed by save_model
             for name in ("model.bin", "model.xml"):
                 (partial / name).replace(folder / name)
     finally:

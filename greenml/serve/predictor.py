@@ -121,7 +121,7 @@ class OpenVino:
         if num_threads is not None:
             options["INFERENCE_NUM_THREADS"] = num_threads
         with _as_written(path):
-            core = ov.Core()
+            core = runtime.core()
             compiled = core.compile_model(core.read_model(path), "CPU", options)
             self._request = compiled.create_infer_request()
             taken, given = (_known(port.get_partial_shape()) for port in (compiled.input(0), compiled.output(0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import TYPE_CHECKING, cast
 
@@ -9,6 +10,8 @@ from greenml.errors import UsageError
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+    import openvino as ov
 
 
 def openvino() -> ModuleType:
@@ -25,6 +28,17 @@ def openvino() -> ModuleType:
         raise _missing("OpenVINO", error) from error
     found: ModuleType = openvino
     return found
+
+
+@functools.cache
+def core() -> ov.Core:
+    """OpenVINO's, the one of this process. Raises UsageError where it is not installed.
+
+    Each Core brings a stack for signals, and puts the one before back when it goes. Two that go in the order in which
+    they came leave that of the first, which is no longer there, and the next Ctrl-C ends in a segmentation fault. Held
+    by tests/test_serve.py.
+    """
+    return openvino().Core()
 
 
 def onnxruntime() -> ModuleType:
