@@ -26,8 +26,13 @@ ROW = {
 }
 
 
-def plan(*methods, **parts):
-    parent = Parent(run_id="a" * 12, folder=Path("runs/aaaa"), config=CONFIG, row=ROW)
+PARENT = Parent(run_id="a" * 12, folder=Path("runs/aaaa"), config=CONFIG, row=ROW)
+SPARSE = dataclasses.replace(
+    PARENT, row=ROW | {"kind": "compress", "method": "distill,prune-unstructured 0.5", "parent": "b" * 12}
+)
+
+
+def plan(*methods, parent=PARENT, **parts):
     return Plan(parent=parent, methods=methods, base=CONFIG, intensity=WORLD, **parts)
 
 
@@ -42,8 +47,8 @@ def test_a_chain_is_read_as_people_write_it():
     assert parse_chain("prune, INT8") == ("prune", "int8")
     assert parse_chain("prune_unstructured") == ("prune-unstructured",)
     assert parse_chain("prune,prune-unstructured,int8") == ("prune", "prune-unstructured", "int8")
-    assert {chain for chains in all_chains(None) for chain in chains} == METHODS.keys() - {"distill"}
-    assert ("distill",) in all_chains("cnn")
+    assert {chain for chains in all_chains(PARENT, None) for chain in chains} == METHODS.keys() - {"distill"}
+    assert ("distill",) in all_chains(PARENT, "cnn")
 
 
 @pytest.mark.parametrize(
@@ -66,6 +71,22 @@ def test_a_chain_that_makes_no_sense_is_refused(text, said, hint):
 
     assert said in message
     assert hint in way_out
+
+
+@pytest.mark.parametrize("methods", [("qat",), ("prune", "int8")])
+def test_zeros_that_a_command_before_has_made_are_not_filled(methods):
+    message, way_out = refused(UsageError, plan, *methods, parent=SPARSE)
+
+    assert f"{methods[0]} trains on, and fills the zeros of prune-unstructured in run aaaaaaaaaaaa" in message
+    assert "--method int8" in way_out
+    assert "b" * 12 in way_out
+    assert plan("prune-unstructured", "int8", parent=SPARSE).methods == ("prune-unstructured", "int8")
+
+
+def test_all_leaves_out_what_would_fill_them():
+    assert all_chains(SPARSE, "resnet18") == [
+        ("int8",), ("dynamic",), ("bf16",), ("fp16",), ("prune-unstructured",), ("distill",)
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("sparsity", [0, 1, 1.5, -0.1, float("nan")])
@@ -144,7 +165,7 @@ def test_what_is_int8_already_points_to_its_parent(tmp_path):
 
 def of_parent(given=None, **keys):
     config = dataclasses.replace(CONFIG, region="DE", **keys)
-    parent = Parent(run_id="a" * 12, folder=Path("runs/aaaa"), config=config, row=ROW)
+    parent = dataclasses.replace(PARENT, config=config)
     return make_plan(parent, given or {}, ("int8",), {})
 
 

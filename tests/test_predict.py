@@ -234,9 +234,10 @@ def test_a_truncated_model_is_two_lines(trained, greenml, digits):
     assert str(model_file(trained)) in two_lines(err)[0]
 
 
-def test_a_model_that_does_not_say_how_images_are_normalised_is_two_lines(trained, greenml, digits):
+@pytest.mark.parametrize("mean", [None, 0.5, "127.5", [127.5] * 9, ["much"]])
+def test_a_model_that_does_not_say_how_images_are_normalised_is_two_lines(trained, greenml, digits, mean):
     found = artifact.read(model_file(trained))
-    del found["mean"]
+    found["mean"] = mean
     torch.save(found, model_file(trained))
 
     code, _, err = greenml("predict", DIGITS_RUN, str(digits[0][0]))

@@ -146,7 +146,7 @@ def compress(
         "name": name,
         "tags": tuple(tag) if tag else None,
     }
-    chains = all_chains(student) if every else [plans.parse_chain(method) if method else ()]
+    chains = all_chains(parent, student) if every else [plans.parse_chain(method) if method else ()]
     if not every:
         refuse_unused(given, chains[0])
     told = {key: part for key, part in parts.items() if part is not None}
@@ -235,10 +235,10 @@ def refuse_unused(given: Mapping[str, Any], chain: tuple[str, ...]) -> None:
             )
 
 
-def all_chains(student: str | None) -> list[tuple[str, ...]]:
-    """What `--all` makes."""
+def all_chains(parent: Parent, student: str | None) -> list[tuple[str, ...]]:
+    """What `--all` makes of it."""
     named = [*plans.APPLIED_BY_ALL, *(["distill"] if student else [])]
-    return [plans.parse_chain(chain) for chain in named]
+    return [chain for chain in map(plans.parse_chain, named) if not plans.fillings(parent, chain)]
 
 
 def sparsities(text: str | None, chain: tuple[str, ...]) -> list[dict[str, float]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from greenml import console, levels
 from greenml.console import UNKNOWN, Column, figure, percentage
 from greenml.records import SIGNS
-from greenml.units import JOULES_PER_KWH, format_alike, format_bytes, format_duration, format_energy
+from greenml.units import JOULES_PER_KWH, format_alike, format_bytes, format_duration, format_energy, format_flops
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,6 +132,7 @@ def facts(break_even: Sequence[Row], inference: Sequence[Row], per_day: float | 
     if break_even:
         first = break_even[0]
         told += [("difference", difference_in_words(first)), ("size", size_in_words(first))]
+        told.append(("operations", operations_in_words(inference)))
         took = f"{spent(first['compress_kwh'], first['compress_source'])} to compress"
         told.append(("it took", f"{took}, {spent(first['measuring_kwh'], first['compress_source'])} to measure"))
     for row in break_even:
@@ -217,6 +218,18 @@ def size_in_words(row: Row) -> str:
     own, before = row["num_bytes"], row["before_num_bytes"]
     share = f", {figure(100 * own / before)} % of its parent's {format_bytes(before)}" if before else ""
     return format_bytes(own) + share
+
+
+def operations_in_words(inference: Sequence[Row]) -> str:
+    """What a prediction is reckoned with, and what its parent's was; nothing where that cannot be counted."""
+    told = {}
+    for row in inference:
+        if row["num_parameters"] is not None and row["flops_per_sample"] is not None:
+            told[row["name"]] = format_flops(row["flops_per_sample"]), f"{row['num_parameters']:,}"
+    if not {"after", "before"} <= told.keys():
+        return ""
+    (flops, parameters), before = told["after"], " and ".join(told["before"])
+    return f"{flops} a prediction and {parameters} parameters, its parent's {before}"
 
 
 def shares(run: Row) -> str:

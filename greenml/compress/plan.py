@@ -29,7 +29,10 @@ METHODS = {
 ENDS = ("qat", "int8", "dynamic", "bf16", "fp16")
 """These decide in which numbers the model computes: one of a chain, its last."""
 FINE_TUNED = ("prune", "prune-unstructured", "distill", "qat")
-SPARSE = ("prune", "prune-unstructured")
+UNSTRUCTURED = "prune-unstructured"
+SPARSE = ("prune", UNSTRUCTURED)
+FILLING = ("prune", "qat")
+"""These train on, and fill the zeros that pruning single weights has made."""
 CALIBRATED = ("int8", "qat")
 MEANT = {"sparsity": SPARSE, "epochs": FINE_TUNED, "lr": FINE_TUNED, "calibration": CALIBRATED, "student": ("distill",)}
 """Which settings mean something to some methods only."""
@@ -44,7 +47,7 @@ NEEDS: dict[str, dict[str, tuple[str, ...]]] = {
     "phone": {"executorch": ("executorch",)},
 }
 """Packages of greenml's extras, by the method or export that needs them: asked for before anything is fine-tuned."""
-APPLIED_BY_ALL = ("int8", "qat", "dynamic", "bf16", "fp16", "prune", "prune-unstructured", "prune,int8")
+APPLIED_BY_ALL = ("int8", "qat", "dynamic", "bf16", "fp16", "prune", UNSTRUCTURED, "prune,int8")
 """What `--all` makes, in this order; `distill` too, where there is a student."""
 EXPORTS = ("onnx", "openvino", "executorch", "tflite")
 
@@ -112,6 +115,7 @@ class Plan:
             )
         if set(self.methods) & set(CALIBRATED) and self.calibration < MIN_CALIBRATION:
             raise few_images(self.calibration)
+        self._refuse_filling()
         self._refuse_student()
         self._refuse_exports()
         refuse_missing(self.methods, self.exports)
@@ -157,6 +161,14 @@ class Plan:
             "batch_size": self.batch_size,
             "repeats": self.repeats,
         }
+
+    def _refuse_filling(self) -> None:
+        if filling := fillings(self.parent, self.methods):
+            raise UsageError(
+                f"{filling[0]} trains on, and fills the zeros of {UNSTRUCTURED} in run {self.parent.run_id}",
+                hint="--method int8 keeps them; or compress the model that it was made of: "
+                + str(self.parent.row["parent"]),
+            )
 
     def _refuse_student(self) -> None:
         if "distill" not in self.methods:
@@ -234,6 +246,12 @@ def refuse_missing(methods: Sequence[str], exports: Sequence[str] = ()) -> None:
                 )
 
 
+def fillings(parent: Parent, methods: Sequence[str]) -> list[str]:
+    """Those of the methods that undo what made the parent; a fresh student takes nothing over from it."""
+    is_sparse = any(made.split()[0] == UNSTRUCTURED for made in (parent.row["method"] or "").split(",") if made)
+    return [method for method in methods if method in FILLING] if is_sparse and "distill" not in methods else []
+
+
 def refuse_chain(methods: Sequence[str]) -> None:
     """Raise UsageError where the methods cannot follow each other."""
     chain = ",".join(methods)
@@ -243,13 +261,13 @@ def refuse_chain(methods: Sequence[str]) -> None:
         raise UsageError(
             f"--method {chain}: distill begins with a fresh student", hint=f"put it first: distill,{methods[0]}"
         )
-    for method in methods[methods.index("prune-unstructured") :] if "prune-unstructured" in methods else ():
-        if method in ("prune", "qat"):
+    for method in methods[methods.index(UNSTRUCTURED) :] if UNSTRUCTURED in methods else ():
+        if method in FILLING:
             raise UsageError(
-                f"--method {chain}: {method} trains on, and fills the zeros of prune-unstructured again",
-                hint="put it first: --method prune,prune-unstructured"
+                f"--method {chain}: {method} trains on, and fills the zeros of {UNSTRUCTURED} again",
+                hint=f"put it first: --method prune,{UNSTRUCTURED}"
                 if method == "prune"
-                else "int8 keeps them: --method prune-unstructured,int8",
+                else f"int8 keeps them: --method {UNSTRUCTURED},int8",
             )
     for earlier, later in pairwise(methods):
         if earlier in ENDS:
