@@ -266,9 +266,11 @@ def test_a_dry_run_keeps_nothing_of_what_a_service_told(
     db: Store, greenml: Greenml, somewhere: type[Somewhere]
 ) -> None:
     db.path.unlink()
-    flags = ("--provider", "somewhere", "--max-intensity", "300", "--dry-run")
+    # The day curve, which stands in for what is not foretold, is below that at every hour.
+    flags = ("--provider", "somewhere", "--max-intensity", "2000", "--dry-run")
     code, _, err = greenml(*DIGITS[:-2], "DE", "-q", "--epochs", "1", *flags)
     assert code == 0, err
+    assert "asked instead: day-curve" in err
     assert "grid    starts at once" in err
     assert not db.path.exists()
 
