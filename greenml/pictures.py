@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, NamedTuple
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -62,6 +63,20 @@ def normalised(images: NDArray[np.uint8], mean: Sequence[float], std: Sequence[f
     values -= np.asarray(mean, np.float32)
     values /= np.asarray(std, np.float32)
     return values.transpose(0, 3, 1, 2)
+
+
+def is_mean(values: Any, channels: int) -> bool:
+    """Whether what a file says is a mean that `normalised` can take: a finite number for each channel."""
+    return (
+        isinstance(values, list)
+        and len(values) == channels
+        and all(type(value) in (int, float) and math.isfinite(value) for value in values)
+    )
+
+
+def is_std(values: Any, channels: int) -> bool:
+    """Whether it is a standard deviation to divide by."""
+    return is_mean(values, channels) and min(values) > 0
 
 
 def _open(data: bytes | NDArray[np.uint8]) -> Image.Image:

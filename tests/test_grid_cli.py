@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import time
@@ -10,10 +9,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from greenml import config as configs
 from greenml import grid
 from greenml.cli import feeds, gridasking
 from greenml.cli.feeds import Asked
-from greenml.config import Config
+from greenml.errors import UsageError
 from greenml.grid import moments, outlook, windows
 from greenml.grid.feed import Feed, Known, Live
 from greenml.grid.live import RefusedError, Site, UnavailableError, provider
@@ -576,5 +576,7 @@ def test_feeds_of_a_place_ask_only_who_can(db, serve):
 
 
 def test_an_intensity_that_is_given_is_as_high_as_train_takes():
-    [of_train] = [one for one in dataclasses.fields(Config) if one.name == "intensity"]
-    assert of_train.metadata == {"ge": 0, "le": gridasking.MOST_G}
+    for check in (gridasking.check_intensity, lambda given: configs.validate({"model": "cnn", "intensity": given})):
+        check(10_000)
+        with pytest.raises(UsageError, match="--intensity"):
+            check(10_001)

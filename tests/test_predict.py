@@ -234,10 +234,18 @@ def test_a_truncated_model_is_two_lines(trained, greenml, digits):
     assert str(model_file(trained)) in two_lines(err)[0]
 
 
-@pytest.mark.parametrize("mean", [None, 0.5, "127.5", [127.5] * 9, ["much"]])
-def test_a_model_that_does_not_say_how_images_are_normalised_is_two_lines(trained, greenml, digits, mean):
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        *({"mean": mean} for mean in (None, 0.5, "127.5", [127.5] * 9, ["much"], [float("nan")])),
+        {"mean": [127.5], "std": [0.0]},
+    ],
+)
+def test_a_model_that_does_not_say_how_images_are_normalised_is_two_lines(trained, greenml, digits, said):
     found = artifact.read(model_file(trained))
-    found["mean"] = mean
+    del found["mean"]
+    found.update(said)
     torch.save(found, model_file(trained))
 
     code, _, err = greenml("predict", DIGITS_RUN, str(digits[0][0]))

@@ -10,6 +10,7 @@ import torch
 from greenml.errors import DataError, UsageError
 from greenml.learn import allocator, artifact
 from greenml.learn.precision import DTYPES
+from greenml.pictures import is_mean, is_std
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,15 +79,12 @@ def open_torch(
     if num_threads:
         torch.set_num_threads(num_threads)
     model, description = artifact.load(path)
-    if not all(_is_a_figure_each(description.get(key), description["in_chans"]) for key in ("mean", "std")):
+    channels = description["in_chans"]
+    if not (is_mean(description.get("mean"), channels) and is_std(description.get("std"), channels)):
         raise DataError(f"{path}: it does not say how images are normalised", hint="train it again, or copy it again")
     if description.get("quantized"):
         device = "cpu"  # int8 layers have kernels there alone
     return TorchPredictor(model, description, device, precision or description.get("precision", "fp32"))
-
-
-def _is_a_figure_each(values: object, num: int) -> bool:
-    return isinstance(values, list) and len(values) == num and all(isinstance(value, int | float) for value in values)
 
 
 def _narrowed(model: nn.Module, dtype: torch.dtype) -> nn.Module:

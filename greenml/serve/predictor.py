@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from greenml.errors import DataError, GreenMLError, UsageError
 from greenml.files import storing, whole
+from greenml.pictures import is_mean, is_std
 from greenml.serve import runtime
 
 if TYPE_CHECKING:
@@ -198,20 +198,12 @@ def _refuse_nonsense(said: dict[str, Any]) -> None:
         "classes": not isinstance(classes, list) or not classes or any(type(name) is not str for name in classes),
         "in_chans": type(channels) is not int or channels not in CHANNELS,
         "image_size": type(size) is not int or size < 1,
-        "mean": not _are_numbers(said["mean"], channels),
-        "std": not _are_numbers(said["std"], channels) or min(said["std"]) <= 0,
+        "mean": not is_mean(said["mean"], channels),
+        "std": not is_std(said["std"], channels),
         "precision": said["precision"] not in ("int8", *PRECISIONS),
     }
     for key in filter(wrong.__getitem__, wrong):
         raise ValueError(f"its `{key}` is none: {json.dumps(said[key])[:40]}")
-
-
-def _are_numbers(values: Any, num: int) -> bool:
-    return (
-        isinstance(values, list)
-        and len(values) == num
-        and all(type(value) in (int, float) and math.isfinite(value) for value in values)
-    )
 
 
 def _refuse_other_shapes(
