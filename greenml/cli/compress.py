@@ -238,7 +238,7 @@ def refuse_unused(given: Mapping[str, Any], chain: tuple[str, ...]) -> None:
 def all_chains(parent: Parent, student: str | None) -> list[tuple[str, ...]]:
     """What `--all` makes of it."""
     named = [*plans.APPLIED_BY_ALL, *(["distill"] if student else [])]
-    return [chain for chain in map(plans.parse_chain, named) if not plans.fillings(parent, chain)]
+    return [chain for chain in map(plans.parse_chain, named) if not plans.fillings((*parent.methods, *chain))]
 
 
 def sparsities(text: str | None, chain: tuple[str, ...]) -> list[dict[str, float]]:

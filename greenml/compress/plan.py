@@ -29,8 +29,7 @@ METHODS = {
 ENDS = ("qat", "int8", "dynamic", "bf16", "fp16")
 """These decide in which numbers the model computes: one of a chain, its last."""
 FINE_TUNED = ("prune", "prune-unstructured", "distill", "qat")
-UNSTRUCTURED = "prune-unstructured"
-SPARSE = ("prune", UNSTRUCTURED)
+SPARSE = ("prune", "prune-unstructured")
 FILLING = ("prune", "qat")
 """These train on, and fill the zeros that pruning single weights has made."""
 CALIBRATED = ("int8", "qat")
@@ -47,7 +46,7 @@ NEEDS: dict[str, dict[str, tuple[str, ...]]] = {
     "phone": {"executorch": ("executorch",)},
 }
 """Packages of greenml's extras, by the method or export that needs them: asked for before anything is fine-tuned."""
-APPLIED_BY_ALL = ("int8", "qat", "dynamic", "bf16", "fp16", "prune", UNSTRUCTURED, "prune,int8")
+APPLIED_BY_ALL = ("int8", "qat", "dynamic", "bf16", "fp16", "prune", "prune-unstructured", "prune,int8")
 """What `--all` makes, in this order; `distill` too, where there is a student."""
 EXPORTS = ("onnx", "openvino", "executorch", "tflite")
 
@@ -74,6 +73,11 @@ class Parent:
     """Resolved, as it was trained."""
     row: dict[str, Any]
     """Its columns in the store."""
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What made it, of METHODS and EXPORTS; nothing where it was trained."""
+        return tuple(words.split()[0] for words in (self.row["method"] or "").split(",") if words)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,9 +167,9 @@ class Plan:
         }
 
     def _refuse_filling(self) -> None:
-        if filling := fillings(self.parent, self.methods):
+        if filling := fillings((*self.parent.methods, *self.methods)):
             raise UsageError(
-                f"{filling[0]} trains on, and fills the zeros of {UNSTRUCTURED} in run {self.parent.run_id}",
+                f"{filling[0]} trains on, and fills the zeros of prune-unstructured in run {self.parent.run_id}",
                 hint="--method int8 keeps them; or compress the model that it was made of: "
                 + str(self.parent.row["parent"]),
             )
@@ -246,10 +250,14 @@ def refuse_missing(methods: Sequence[str], exports: Sequence[str] = ()) -> None:
                 )
 
 
-def fillings(parent: Parent, methods: Sequence[str]) -> list[str]:
-    """Those of the methods that undo what made the parent; a fresh student takes nothing over from it."""
-    is_sparse = any(made.split()[0] == UNSTRUCTURED for made in (parent.row["method"] or "").split(",") if made)
-    return [method for method in methods if method in FILLING] if is_sparse and "distill" not in methods else []
+def fillings(methods: Sequence[str]) -> list[str]:
+    """Those of a chain that fill the zeros of one before them; a fresh student takes none over."""
+    found, has_zeros = list[str](), False
+    for method in methods:
+        if has_zeros and method in FILLING:
+            found.append(method)
+        has_zeros = method == "prune-unstructured" or (has_zeros and method != "distill")
+    return found
 
 
 def refuse_chain(methods: Sequence[str]) -> None:
@@ -261,14 +269,13 @@ def refuse_chain(methods: Sequence[str]) -> None:
         raise UsageError(
             f"--method {chain}: distill begins with a fresh student", hint=f"put it first: distill,{methods[0]}"
         )
-    for method in methods[methods.index(UNSTRUCTURED) :] if UNSTRUCTURED in methods else ():
-        if method in FILLING:
-            raise UsageError(
-                f"--method {chain}: {method} trains on, and fills the zeros of {UNSTRUCTURED} again",
-                hint=f"put it first: --method prune,{UNSTRUCTURED}"
-                if method == "prune"
-                else f"int8 keeps them: --method {UNSTRUCTURED},int8",
-            )
+    if filling := fillings(methods):
+        raise UsageError(
+            f"--method {chain}: {filling[0]} trains on, and fills the zeros of prune-unstructured again",
+            hint="put it first: --method prune,prune-unstructured"
+            if filling[0] == "prune"
+            else "int8 keeps them: --method prune-unstructured,int8",
+        )
     for earlier, later in pairwise(methods):
         if earlier in ENDS:
             raise UsageError(
