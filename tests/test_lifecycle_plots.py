@@ -12,7 +12,8 @@ import pytest
 from test_plots import data_of, svg_of, walk
 
 from greenml import plots
-from greenml.plots.lifecycle import LABEL_PX, MAX_DECADES, TALL_PX, apart
+from greenml.compress.plan import APPLIED_BY_ALL
+from greenml.plots.lifecycle import COLOURS, LABEL_PX, MAX_DECADES, TALL_PX, apart
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -179,7 +180,7 @@ def test_each_parent_has_a_panel_and_too_many_are_left_out() -> None:
     assert len(plots.families(rows)) == plots.MAX_PARENTS
     assert len(lifecycle(*rows).vconcat) == plots.MAX_PARENTS
     assert plots.compressed_runs(rows).num_left_out == 2
-    many = [model(f"prune 0.{i}1", 100.0 * (i + 1), 2.6, 1.0) for i in range(10)]
+    many = [model(f"prune 0.{i}1", 100.0 * (i + 1), 2.6, 1.0) for i in range(plots.MAX_LINES + 2)]
     [family] = plots.families(many)
     assert (len(family.rows), family.num_left_out) == (plots.MAX_LINES, 2)
 
@@ -204,6 +205,11 @@ def test_labels_keep_their_order_and_their_distance(places: list[float]) -> None
         assert moved[below] - moved[above] >= LABEL_PX - 1e-9
     assert min(moved) >= LABEL_PX / 2 - 1e-9
     assert max(moved) <= TALL_PX - LABEL_PX / 2 + 1e-9
+
+
+def test_all_that_compress_makes_of_a_run_is_drawn() -> None:
+    assert len([*APPLIED_BY_ALL, "distill"]) == plots.MAX_LINES
+    assert len(set(COLOURS)) == plots.MAX_LINES
 
 
 def test_every_label_has_room() -> None:

@@ -194,15 +194,17 @@ def saving(row: Row) -> str:
     """What lies between the two, with its interval, and how much faster the new one is."""
     if row["saved_j_per_1000"] is None:
         return ""
-    saved = f"saves {sign(row['source'])}{figure(row['saved_j_per_1000'])} J in 1000 predictions"
+    verb, more, turn = ("saves", "", 1) if row["saved_j_per_1000"] >= 0 else ("takes", " more", -1)
+    words = f"{verb} {sign(row['source'])}{figure(turn * row['saved_j_per_1000'])} J{more} in 1000 predictions"
     if row["saved_low_j_per_1000"] is not None:
-        saved += f" ({figure(row['saved_low_j_per_1000'])} to {figure(row['saved_high_j_per_1000'])})"
+        low, high = sorted(turn * row[f"saved_{end}_j_per_1000"] for end in ("low", "high"))
+        words += f" ({figure(low)} to {figure(high)})"
     if row["speedup"] is None:
-        return saved
+        return words
     faster = f"{figure(row['speedup'])} times its throughput"
     if row["speedup_low"] is not None:
         faster += f" ({figure(row['speedup_low'])} to {figure(row['speedup_high'])})"
-    return f"{saved}; {faster}"
+    return f"{words}; {faster}"
 
 
 def difference_in_words(row: Row) -> str:

@@ -41,8 +41,10 @@ BEFORE = "before"
 """The baseline that charts are held against: the parent, as `greenml predict` serves it."""
 MAX_PARENTS = 3
 """Parents that get a panel of their own."""
-MAX_LINES = len(PALETTE)
-"""Compressed models of a parent that are drawn: nobody tells more colours apart."""
+COLOURS = (*PALETTE, OTHERS)
+MAX_LINES = len(COLOURS)
+"""Compressed models of a parent that are drawn: as many as `compress --all --student` makes. Nobody tells more colours
+apart."""
 TALL_PX, LABELS_PX, LABEL_PX = 330, 190, 31
 NUM_POINTS = 60
 """Of a line: on logarithmic axes what is straight is bent."""
@@ -268,7 +270,7 @@ def _parents(family: Family) -> Iterator[_Life]:
 
 
 def _children(family: Family) -> Iterator[_Life]:
-    for row, label, colour in zip(family.rows, family.labels, PALETTE, strict=False):
+    for row, label, colour in zip(family.rows, family.labels, COLOURS, strict=False):
         if not _is_known(row):
             continue
         each = row["after_j_per_1000"]
@@ -667,7 +669,7 @@ def _series(family: Family) -> Any:
     chains = list(dict.fromkeys(point["chain"] for point in points))
     colour = alt.Color(
         "chain:N",
-        scale=alt.Scale(domain=chains, range=[*PALETTE[: len(chains)]]),
+        scale=alt.Scale(domain=chains, range=[*COLOURS[: len(chains)]]),
         legend=alt.Legend(columns=3) if len(chains) > 1 else None,
     )
     panels = [
