@@ -80,8 +80,10 @@ class Distillation:
 
     teacher: Callable[[torch.Tensor], torch.Tensor]
     """Images [B, C, S, S] -> logits [B, num_classes]: a module in evaluation mode on the device, or its like."""
-    alpha: float = 0.9
-    """Share of the teacher in the loss, 0 to 1; the labels have the rest."""
+    alpha: float = 0.5
+    """Share of the teacher in the loss, 0 to 1; the labels have the rest.
+
+    Papers give teachers that have converged 0.9, which holds back whoever comes near a teacher that has not."""
     temperature: float = 4.0
 
     def loss(self, images: torch.Tensor, logits: torch.Tensor, hard: torch.Tensor) -> torch.Tensor:
